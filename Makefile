@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+PREFIX ?= /usr/local
+DESTDIR ?=
+release := .build/release/martlet
+release_flags := -c release --product martlet --static-swift-stdlib \
+	-Xlinker --gc-sections -Xlinker -s
+
+# Where the Swift toolchain is when the shell does not know it.
+export PATH := $(PATH):/opt/swift/usr/bin:$(HOME)/.local/share/swiftly/bin
+
+.PHONY: demo test test-full build lint bench install docs clean
+
+# From nothing to VMs that one can log in to.
+demo:
+	scripts/install-packages
+	scripts/demo
+
+test:
+	scripts/install-packages test
+	swift test
+
+# Also what takes long: real guests at every step, a boot soak, fuzzing.
+test-full: build
+	scripts/install-packages test
+	MARTLET_TESTS=full swift test
+	scripts/fuzz 600
+	scripts/bench soak 100
+
+build:
+	scripts/install-packages
+	swift build $(release_flags)
+
+lint:
+	scripts/install-packages test
+	scripts/lint
+
+bench: build
+	scripts/install-packages bench
+	scripts/bench
+
+# Only copies when the release is built: `make build && sudo make install` builds nothing as root.
+install:
+	[ -x $(release) ] || $(MAKE) build
+	scripts/install-files $(release) "$(DESTDIR)" "$(PREFIX)"
+
+docs:
+	swift build
+	.build/debug/martlet __manual markdown > docs/commands.md
+
+clean:
+	rm -rf .build

@@ -1,0 +1,32 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+/// One room of the house: a target that may import what stands behind its name and nothing else.
+func room(_ name: String, _ imports: String..., plugins: [Target.PluginUsage] = []) -> Target {
+    .target(
+        name: name, dependencies: imports.map { .byName(name: $0) },
+        swiftSettings: strict, plugins: plugins)
+}
+
+/// The tests of one room; `Support` holds what several suites share.
+func tests(_ name: String, _ imports: String...) -> Target {
+    .testTarget(
+        name: name + "Tests", dependencies: ([name] + imports).map { .byName(name: $0) },
+        swiftSettings: strict)
+}
+
+let package = Package(
+    name: "martlet",
+    targets: [
+    ],
+    swiftLanguageModes: [.v6]
+)
