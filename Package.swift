@@ -27,6 +27,12 @@ func tests(_ name: String, _ imports: String...) -> Target {
 let package = Package(
     name: "martlet",
     targets: [
+        room("Linux", "CLinux"),
+        .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
+        tests("Linux"),
+        .target(
+            name: "Support", dependencies: ["Linux"], path: "Tests/Support",
+            swiftSettings: strict),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Swift's Glibc module does not show: process creation with a pidfd, signals into a pipe,
+// descriptors over sockets, pseudo-terminals.
+//
+// Never define _GNU_SOURCE here: it changes glibc types that the Glibc module has already defined
+// and breaks every build from an empty .build folder. Only the .c file defines it.
+#pragma once
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+struct ml_fd_map {
+    int from, to;
+};
+
+struct ml_spawn_options {
+    const char *path;            // absolute
+    char *const *argv;
+    char *const *envp;
+    const char *cwd;             // NULL: keep
+    const struct ml_fd_map *fds; // every other descriptor is closed in the child
+    size_t nfds;
+    int pdeathsig;               // 0: none; follows the spawning THREAD, which must not exit
+    int new_session;             // setsid
+    int ctty_fd;                 // -1: none
+    uint32_t uid, gid;           // UINT32_MAX: keep
+    const uint32_t *groups;      // supplementary groups when uid or gid is set
+    size_t ngroups;
+};
+
+/// Starts a process. Returns the pid, or -errno (a failing execve included).
+int ml_spawn(const struct ml_spawn_options *o, int *pidfd_out);
+
+/// Routes the signals into a pipe; returns its read end or -errno. Call once, first thing in main.
+int ml_signal_pipe(const int *signals, int count);
+
+/// pipe2 with O_CLOEXEC: ends[0] reads, ends[1] writes. Returns 0 or -errno.
+int ml_pipe(int ends[2]);
+
+/// Sends one byte and up to 8 descriptors. Returns 0 or -errno.
+int ml_send_fds(int socket, const int *fds, size_t count);
+/// Receives one byte and up to `max` descriptors (close-on-exec). Returns their number or -errno.
+int ml_recv_fds(int socket, int *fds, size_t max);
+
+/// The uid of the process at the other end of a unix socket, or -errno.
+int64_t ml_peer_uid(int socket);
+
+/// Opens a pseudo-terminal; writes both ends. Returns 0 or -errno.
+int ml_openpty(int *primary, int *secondary);
+
+/// accept4 with SOCK_CLOEXEC. Returns a descriptor or -errno.
+int ml_accept(int listener);
+
+int ml_pidfd_open(pid_t pid);
+int ml_pidfd_send_signal(int pidfd, int signal);
+
+/// renameat2 with RENAME_NOREPLACE. Returns 0 or -errno.
+int ml_rename_noreplace(const char *from, const char *to);
+
+/// Hashes a password with yescrypt and a fresh salt into `out`. Returns 0 or -errno.
+int ml_hash_password(const char *password, char *out, size_t size);

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <crypt.h>
+#include <errno.h>
+#include <grp.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+enum { max_fds = 64 };
+
+// Runs in the child between clone and exec: async-signal-safe calls only.
+static void become(const struct ml_spawn_options *o, int report, pid_t parent) {
+    int above = 3, moved[max_fds];
+    for (size_t i = 0; i < o->nfds; i++)
+        if (o->fds[i].to >= above) above = o->fds[i].to + 1;
+    if (o->nfds > max_fds) {
+        errno = E2BIG;
+        goto fail;
+    }
+    if (o->new_session && setsid() < 0) goto fail;
+    if (o->ctty_fd >= 0 && ioctl(o->ctty_fd, TIOCSCTTY, 0) < 0) goto fail;
+    // The report pipe and all sources first move above the range that they will be copied into.
+    int high = fcntl(report, F_DUPFD_CLOEXEC, above);
+    if (high < 0) goto fail;
+    report = high;
+    for (size_t i = 0; i < o->nfds; i++)
+        if ((moved[i] = fcntl(o->fds[i].from, F_DUPFD_CLOEXEC, above)) < 0) goto fail;
+    for (size_t i = 0; i < o->nfds; i++)
+        if (dup2(moved[i], o->fds[i].to) < 0) goto fail;
+    for (int fd = 3; fd < above; fd++) {
+        int keep = 0;
+        for (size_t i = 0; i < o->nfds; i++) keep |= o->fds[i].to == fd;
+        if (!keep) close(fd);
+    }
+    if (syscall(SYS_close_range, (unsigned)above, ~0u, CLOSE_RANGE_CLOEXEC) < 0) goto fail;
+    if (o->cwd && chdir(o->cwd) < 0) goto fail;
+    if (o->gid != UINT32_MAX || o->uid != UINT32_MAX) {
+        if (setgroups(o->ngroups, o->groups) < 0 && errno != EPERM) goto fail;
+        if (o->gid != UINT32_MAX && setresgid(o->gid, o->gid, o->gid) < 0) goto fail;
+        if (o->uid != UINT32_MAX && setresuid(o->uid, o->uid, o->uid) < 0) goto fail;
+    }
+    if (o->pdeathsig) {
+        // After the change of uid: the kernel clears the setting when credentials change.
+        if (prctl(PR_SET_PDEATHSIG, o->pdeathsig) < 0) goto fail;
+        if (getppid() != parent) _exit(126);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(o->path, o->argv, o->envp);
+fail:;
+    int e = errno;
+    (void)!write(report, &e, sizeof e);
+    _exit(127);
+}
+
+int ml_spawn(const struct ml_spawn_options *o, int *pidfd_out) {
+    int pipefd[2], pidfd = -1;
+    if (pipe2(pipefd, O_CLOEXEC) < 0) return -errno;
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    pid_t parent = getpid();
+    struct clone_args args = {
+        .flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+        .pidfd = (uintptr_t)&pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    long pid = syscall(SYS_clone3, &args, sizeof args);
+    if (pid == 0) become(o, pipefd[1], parent);
+    int saved = errno;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    close(pipefd[1]);
+    if (pid < 0) {
+        close(pipefd[0]);
+        return -saved;
+    }
+    int e = 0;
+    ssize_t n;
+    do n = read(pipefd[0], &e, sizeof e);
+    while (n < 0 && errno == EINTR);
+    close(pipefd[0]);
+    if (n == sizeof e) {
+        waitpid((pid_t)pid, NULL, 0);
+        close(pidfd);
+        return -e;
+    }
+    *pidfd_out = pidfd;
+    return (int)pid;
+}
+
+int ml_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0; }
+
+static int signal_writer = -1;
+
+static void on_signal(int number) {
+    int saved = errno;
+    unsigned char byte = (unsigned char)number;
+    (void)!write(signal_writer, &byte, 1);
+    errno = saved;
+}
+
+int ml_signal_pipe(const int *signals, int count) {
+    int p[2];
+    if (pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0) return -errno;
+    signal_writer = p[1];
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigfillset(&action.sa_mask);
+    for (int i = 0; i < count; i++) sigaction(signals[i], &action, NULL);
+    return p[0];
+}
+
+enum { max_passed = 8 };
+
+int ml_send_fds(int socket, const int *fds, size_t count) {
+    if (count > max_passed) return -E2BIG;
+    char byte = 0, space[CMSG_SPACE(sizeof(int) * max_passed)] = {0};
+    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    if (count) {
+        message.msg_control = space;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+        memcpy(CMSG_DATA(header), fds, sizeof(int) * count);
+    }
+    ssize_t n;
+    do n = sendmsg(socket, &message, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
+int ml_recv_fds(int socket, int *fds, size_t max) {
+    char byte, space[CMSG_SPACE(sizeof(int) * max_passed)];
+    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1,
+                             .msg_control = space, .msg_controllen = sizeof space};
+    ssize_t n;
+    do n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0) return -errno;
+    if (n == 0) return -ECONNRESET;
+    size_t found = 0;
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h; h = CMSG_NXTHDR(&message, h)) {
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS) continue;
+        size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof fd);
+            if (found < max) fds[found++] = fd;
+            else close(fd);
+        }
+    }
+    return (int)found;
+}
+
+int64_t ml_peer_uid(int socket) {
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0) return -errno;
+    return peer.uid;
+}
+
+int ml_openpty(int *primary, int *secondary) {
+    int p = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (p < 0) return -errno;
+    char name[64];
+    int s = -1;
+    if (grantpt(p) == 0 && unlockpt(p) == 0 && ptsname_r(p, name, sizeof name) == 0)
+        s = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (s < 0) {
+        int e = errno;
+        close(p);
+        return -e;
+    }
+    *primary = p;
+    *secondary = s;
+    return 0;
+}
+
+int ml_accept(int listener) {
+    int fd;
+    do fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    return fd < 0 ? -errno : fd;
+}
+
+int ml_pidfd_open(pid_t pid) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+int ml_pidfd_send_signal(int pidfd, int signal) {
+    return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+}
+
+int ml_rename_noreplace(const char *from, const char *to) {
+    return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0 ? -errno : 0;
+}
+
+int ml_hash_password(const char *password, char *out, size_t size) {
+    char salt[CRYPT_GENSALT_OUTPUT_SIZE];
+    // No random bytes given: libcrypt takes them from the kernel.
+    if (!crypt_gensalt_rn("$y$", 0, NULL, 0, salt, sizeof salt)) return -errno;
+    struct crypt_data *data = calloc(1, sizeof *data);
+    if (!data) return -ENOMEM;
+    char *hash = crypt_rn(password, salt, data, sizeof *data);
+    int result = !hash ? -errno : strlen(hash) >= size ? -ERANGE : 0;
+    if (result == 0) strcpy(out, hash);
+    explicit_bzero(data, sizeof *data);
+    free(data);
+    return result;
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Dispatch
+import Glibc
+
+/// How a process ended.
+package enum Exit: Sendable, Equatable, CustomStringConvertible {
+    case code(Int32)
+    case signal(Int32)
+
+    package var isSuccess: Bool { self == .code(0) }
+
+    /// What a shell would report: the code, or 128 plus the signal.
+    package var shellCode: Int32 {
+        switch self {
+        case .code(let code): code
+        case .signal(let number): 128 + number
+        }
+    }
+
+    package var description: String {
+        switch self {
+        case .code(let code): "exit code \(code)"
+        case .signal(let number): "signal \(number) (\(String(cString: strsignal(number))))"
+        }
+    }
+}
+
+/// A program to run: everything the child gets, and nothing else.
+package struct Program: Sendable {
+    /// Absolute path of the executable.
+    package var path: String
+    /// Arguments after the program's name.
+    package var arguments: [String]
+    /// argv[0]; the path unless given.
+    package var name: String?
+    /// `NAME=value` strings; nil passes on our own environment.
+    package var environment: [String]?
+    package var folder: String?
+    /// Descriptors of the child, its number to ours; 0, 1 and 2 are `/dev/null` unless given.
+    package var descriptors: [Int32: Int32] = [:]
+    /// Signal that the child gets when the spawning *thread* ends, or 0.
+    ///
+    /// Use it only from a thread that lives as long as the process: pool threads end when idle.
+    package var dieWithParent: Int32 = 0
+    package var newSession = false
+    /// Makes this descriptor (our number) the controlling terminal; needs `newSession`.
+    package var terminal: Int32 = -1
+    package var user: UInt32?
+    package var group: UInt32?
+    package var groups: [UInt32] = []
+
+    package init(_ path: String, _ arguments: [String] = []) {
+        self.path = path
+        self.arguments = arguments
+    }
+
+    /// Starts the program.
+    ///
+    /// Failure of `execve` itself is reported here, not as an exit code.
+    package func spawn() throws(SystemError) -> Child {
+        let null = try Descriptor.open("/dev/null", O_RDWR)
+        var map = descriptors
+        for fd in Int32(0)...2 where map[fd] == nil { map[fd] = null.raw }
+        let pairs = map.sorted { $0.key < $1.key }.map { ml_fd_map(from: $0.value, to: $0.key) }
+        var pidfd: Int32 = -1
+        let pid = withCStrings([name ?? path] + arguments) { argv in
+            withCStrings(environment ?? Program.ownEnvironment()) { envp in
+                spawnRaw(argv, envp, pairs, &pidfd)
+            }
+        }
+        guard pid > 0 else { throw SystemError("start \(path)", -pid) }
+        return Child(pid: pid, pidfd: pidfd)
+    }
+
+    private func spawnRaw(
+        _ argv: [UnsafeMutablePointer<CChar>?], _ envp: [UnsafeMutablePointer<CChar>?],
+        _ pairs: [ml_fd_map], _ pidfd: inout Int32
+    ) -> Int32 {
+        path.withCString { path in
+            withOptionalCString(folder) { folder in
+                argv.withUnsafeBufferPointer { argv in
+                    envp.withUnsafeBufferPointer { envp in
+                        pairs.withUnsafeBufferPointer { pairs in
+                            groups.withUnsafeBufferPointer { groups in
+                                var options = ml_spawn_options()
+                                options.path = path
+                                options.argv = argv.baseAddress
+                                options.envp = envp.baseAddress
+                                options.cwd = folder
+                                options.fds = pairs.baseAddress
+                                options.nfds = pairs.count
+                                options.pdeathsig = dieWithParent
+                                options.new_session = newSession ? 1 : 0
+                                options.ctty_fd = terminal
+                                options.uid = user ?? UInt32.max
+                                options.gid = group ?? UInt32.max
+                                options.groups = groups.baseAddress
+                                options.ngroups = groups.count
+                                return ml_spawn(&options, &pidfd)
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Our own environment as `NAME=value` strings.
+    package static func ownEnvironment() -> [String] {
+        var result: [String] = []
+        var entry = environ
+        while let text = entry.pointee {
+            result.append(String(cString: text))
+            entry += 1
+        }
+        return result
+    }
+}
+
+/// A child process, known by its pidfd: a number that is never reused while we hold it.
+package struct Child: Sendable {
+    package let pid: Int32
+    /// Readable once the child has ended.
+    ///
+    /// Closed by the `wait` that reaps it.
+    package let pidfd: Int32
+
+    /// Suspends until the child ends, and reaps exactly this child.
+    package func wait() async throws -> Exit {
+        try await readable(pidfd)
+        return try reap()
+    }
+
+    /// Blocks the thread until the child ends; for the supervisor and for tests, never for a task.
+    package func waitBlocking() throws(SystemError) -> Exit {
+        var one = pollfd(fd: pidfd, events: Int16(POLLIN), revents: 0)
+        try check("poll") { poll(&one, 1, -1) }
+        return try reap()
+    }
+
+    /// Reaps a child whose pidfd is readable.
+    ///
+    /// The corresponding C function is `waitid(P_PIDFD)`.
+    package func reap() throws(SystemError) -> Exit {
+        var info = siginfo_t()
+        try check("waitid") { waitid(P_PIDFD, id_t(pidfd), &info, WEXITED) }
+        close(pidfd)
+        let status = info._sifields._sigchld.si_status
+        return info.si_code == CLD_EXITED ? .code(status) : .signal(status)
+    }
+
+    /// Sends a signal; a child that has already ended is no error.
+    ///
+    /// The corresponding C function is `pidfd_send_signal`.
+    package func signal(_ number: Int32) { _ = ml_pidfd_send_signal(pidfd, number) }
+}
+
+/// Suspends the task until `fd` is readable or at its end; ends early with `CancellationError`.
+package func readable(_ fd: Int32) async throws {
+    let source = ReadSource(fd)
+    try await withTaskCancellationHandler {
+        await withCheckedContinuation { source.start($0) }
+        try Task.checkCancellation()
+    } onCancel: {
+        source.cancel()
+    }
+}
+
+/// One readiness wait on Dispatch.
+// SAFETY: DispatchSource is thread safe but not marked Sendable on Linux; nothing else is stored.
+private final class ReadSource: @unchecked Sendable {
+    private static let queue = DispatchQueue(label: "readiness")
+    private let source: any DispatchSourceRead
+
+    init(_ fd: Int32) {
+        source = DispatchSource.makeReadSource(fileDescriptor: fd, queue: ReadSource.queue)
+    }
+
+    func start(_ continuation: CheckedContinuation<Void, Never>) {
+        let source = self.source
+        source.setEventHandler { source.cancel() }
+        source.setCancelHandler { continuation.resume() }
+        source.activate()
+    }
+
+    func cancel() { source.cancel() }
+}
+
+private func withCStrings<R>(
+    _ strings: [String], _ body: ([UnsafeMutablePointer<CChar>?]) -> R
+) -> R {
+    var pointers: [UnsafeMutablePointer<CChar>?] = strings.map { strdup($0) }
+    pointers.append(nil)
+    defer { for pointer in pointers { free(pointer) } }
+    return body(pointers)
+}
+
+private func withOptionalCString<R>(_ text: String?, _ body: (UnsafePointer<CChar>?) -> R) -> R {
+    guard let text else { return body(nil) }
+    return text.withCString { body($0) }
+}

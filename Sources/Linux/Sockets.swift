@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Glibc
+
+/// Unix stream sockets, under paths of any length.
+package enum UnixSocket {
+    /// Binds and listens; an old socket file of that name is replaced.
+    ///
+    /// A socket address holds 108 bytes. The folder is opened first and the name goes through
+    /// `/proc/self/fd`, so that a long MARTLET_ROOT works.
+    package static func listen(_ path: String, mode: UInt32 = 0o600) throws(SystemError)
+        -> Descriptor
+    {
+        let listener = try make()
+        unlink(path)
+        try withAddress(path) { (address, length) throws(SystemError) in
+            try check("bind \(path)") { bind(listener.raw, address, length) }
+        }
+        try check("chmod \(path)") { chmod(path, mode) }
+        try check("listen \(path)") { Glibc.listen(listener.raw, 64) }
+        return listener
+    }
+
+    /// Connects to a listening socket.
+    package static func connect(_ path: String) throws(SystemError) -> Descriptor {
+        let socket = try make()
+        try withAddress(path) { (address, length) throws(SystemError) in
+            try check("connect \(path)") { Glibc.connect(socket.raw, address, length) }
+        }
+        return socket
+    }
+
+    /// Two connected sockets.
+    ///
+    /// The corresponding C function is `socketpair`.
+    package static func pair() throws(SystemError) -> (Int32, Int32) {
+        var ends: [Int32] = [-1, -1]
+        try check("socketpair") {
+            socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends)
+        }
+        return (ends[0], ends[1])
+    }
+
+    /// Takes the next connection of a listener.
+    ///
+    /// The corresponding C function is `accept4`.
+    package static func accept(_ listener: Int32) throws(SystemError) -> Descriptor {
+        Descriptor(owning: try checkNegative("accept", ml_accept(listener)))
+    }
+
+    /// The user at the other end.
+    ///
+    /// The corresponding C function is `getsockopt(SO_PEERCRED)`.
+    package static func peerUser(_ socket: Int32) throws(SystemError) -> UInt32 {
+        UInt32(try checkNegative("SO_PEERCRED", ml_peer_uid(socket)))
+    }
+
+    private static func make() throws(SystemError) -> Descriptor {
+        Descriptor(
+            owning: try check("socket") {
+                socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+            })
+    }
+
+    private static func withAddress(
+        _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) throws(SystemError) -> Void
+    ) throws(SystemError) {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let capacity = MemoryLayout.size(ofValue: address.sun_path)
+        var short = path
+        var folder: Int32 = -1
+        if path.utf8.count >= capacity {
+            folder = try Descriptor.open(Files.parent(path), O_PATH_DIRECTORY).release()
+            short = "/proc/self/fd/\(folder)/\(Files.name(path))"
+        }
+        defer { if folder >= 0 { close(folder) } }
+        guard short.utf8.count < capacity else { throw SystemError(path, ENAMETOOLONG) }
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: short.utf8) }
+        let length = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let result = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                Result { () throws(SystemError) in try body(address, length) }
+            }
+        }
+        try result.get()
+    }
+}
+
+/// O_PATH is hidden behind _GNU_SOURCE; opening for reading serves as well.
+private let O_PATH_DIRECTORY = O_RDONLY | O_DIRECTORY

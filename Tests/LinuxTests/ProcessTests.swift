@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Linux
+import Testing
+
+@Suite(.timeLimit(.minutes(1))) struct ProcessTests {
+    @Test func capturesOutputErrorsAndExitCode() async throws {
+        let output = try await Program("/bin/sh", ["-c", "echo out; echo err >&2; exit 7"])
+            .capture()
+        #expect(output.text == "out\n")
+        #expect(output.errorText == "err\n")
+        #expect(output.exit == .code(7))
+    }
+
+    @Test func passesMegabytesThroughWithoutDeadlock() async throws {
+        let input = [UInt8](repeating: 0x61, count: 3_000_000)
+        let output = try await Program("/bin/cat").capture(input: input)
+        #expect(output.standardOutput == input)
+    }
+
+    @Test func reportsTheSignalThatKilledIt() async throws {
+        let output = try await Program("/bin/sh", ["-c", "kill -9 $$"]).capture()
+        #expect(output.exit == .signal(SIGKILL))
+        #expect(output.exit.shellCode == 137)
+    }
+
+    @Test func reportsAMissingProgramAsTheSystemDoes() throws {
+        #expect(throws: SystemError("start /nope", ENOENT)) { try Program("/nope").spawn() }
+    }
+
+    @Test func aGrandchildThatKeepsTheStreamDoesNotHoldUs() async throws {
+        let output = try await Program("/bin/sh", ["-c", "sleep 600 & echo $!"]).capture()
+        // We are here while it still sleeps: that is all there is to show.
+        let grandchild = try #require(Int32(output.text.dropLast()))
+        #expect(kill(grandchild, SIGKILL) == 0)
+    }
+
+    @Test func passesOnlyTheDescriptorsThatWereAsked() async throws {
+        let leak = try Descriptor.open("/dev/null", O_RDONLY)
+        var program = Program(
+            "/bin/sh", ["-c", "ls /proc/self/fd | wc -l; readlink /proc/self/fd/7"])
+        program.descriptors[7] = leak.raw
+        let output = try await program.capture()
+        // 0, 1, 2, 7 and the one that ls opens for the folder.
+        #expect(output.text == "5\n/dev/null\n")
+    }
+}
