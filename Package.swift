@@ -27,8 +27,12 @@ func tests(_ name: String, _ imports: String...) -> Target {
 let package = Package(
     name: "martlet",
     targets: [
+        room("Fleets", "CYaml"),
         room("Linux", "CLinux"),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
+        .systemLibrary(
+            name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        tests("Fleets"),
         tests("Linux"),
         .target(
             name: "Support", dependencies: ["Linux"], path: "Tests/Support",

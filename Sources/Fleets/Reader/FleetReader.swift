@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Makes the fleet from the documents: numbers what is counted, merges VMs, reads every value.
+struct FleetReader {
+    private(set) var fleet = Fleet()
+    private(set) var places: Places
+    private(set) var layers: [String: [Layer]] = [:]
+    private let documents: Documents
+    private let sources: FleetFile.Sources
+    private let diagnostics: Diagnostics
+    private var profiles: [String: Layer] = [:]
+    private var services: [String: Layer?] = [:]
+    private var defaults: Layer?
+
+    init(_ documents: Documents, _ sources: FleetFile.Sources, _ diagnostics: Diagnostics) {
+        self.documents = documents
+        self.sources = sources
+        self.diagnostics = diagnostics
+        places = Places(diagnostics)
+    }
+
+    mutating func readFleet() {
+        guard documents.root != nil else { return }
+        if documents.named["vms"] == nil, documents.root?["vms"] == nil {
+            diagnostics.add(
+                documents.start, "", "'vms' is required; write 'vms: {}' for a fleet without any")
+        }
+        fleet.name = fleetName()
+        readSections()
+        readPartials()
+        for vm in documents.named["vms"] ?? [] { readVMs(vm) }
+    }
+
+    private func scope(_ node: Node, _ path: Path) -> Scope {
+        Scope(node: node, path: path, diagnostics: diagnostics)
+    }
+
+    private mutating func single<T: Declared>(_ name: String, _ type: T.Type) -> T? {
+        guard let entry = documents.single[name], !entry.value.isNull else { return nil }
+        places.add(name, entry.value)
+        return T.read(scope(entry.value, .key(.root, name)))
+    }
+
+    /// The given name, or that of the file's folder.
+    private mutating func fleetName() -> String {
+        if let name = single("fleet", String.self) {
+            if !isName(name) { places.fail("fleet", [], nameRule(name)) }
+            return name
+        }
+        let path = join(sources.directory, documents.paths.first ?? "")
+        let folder = folder(path).split(separator: "/").last.map(String.init) ?? ""
+        let letters = folder.lowercased().utf8.map { isLetterOrDigit($0) ? $0 : UInt8(ascii: "-") }
+        let trimmed = String(decoding: letters, as: UTF8.self).split(separator: "-")
+            .joined(separator: "-").prefix(32)
+        return isName(String(trimmed)) ? String(trimmed) : "fleet"
+    }
+
+    private mutating func readSections() {
+        fleet.publishing = single("publishing", Publishing.self) ?? Publishing()
+        fleet.advertise = single("advertise", Advertisement.self) ?? .none
+        fleet.allow = list("allow")
+        fleet.trusted = list("trusted")
+        fleet.images = section("images") { (recipe: inout ImageRecipe, name) in recipe.name = name }
+        fleet.secrets = section("secrets") { (secret: inout Secret, name) in secret.name = name }
+        fleet.hosts = section("hosts") { (host: inout Host, name) in host.name = name }
+        for entry in documents.named["networks"] ?? [] {
+            for (name, node) in numbered(entry, "networks") {
+                let path = Path.key(.key(.root, "networks"), name)
+                places.add("networks." + name, node)
+                guard var network = Network.read(scope(node, path)) else { continue }
+                network.name = name
+                if network.ipv6, network.subnet6 == nil, network.kind == .nat {
+                    network.subnet6 = Derived.subnet6(fleet: fleet.name, network: name)
+                }
+                fleet.networks.append(network)
+            }
+        }
+    }
+
+    private mutating func list<T: Declared>(_ name: String) -> [T] {
+        let items = documents.items[name] ?? []
+        for (index, item) in items.enumerated() { places.add("\(name)[\(index)]", item.node) }
+        return items.compactMap { T.read($0) }
+    }
+
+    private mutating func section<T: Record>(
+        _ section: String, _ named: (inout T, String) -> Void
+    ) -> [T] {
+        (documents.named[section] ?? []).compactMap { entry in
+            places.add(section + "." + entry.name, entry.node)
+            let path = Path.key(.key(.root, section), entry.name)
+            guard var value = T.read(scope(entry.node, path)) else { return nil }
+            named(&value, entry.name)
+            return value
+        }
+    }
+
+    /// The entry itself, or with `count` that many of it; names checked either way.
+    private mutating func numbered(
+        _ entry: Documents.Named, _ section: String
+    ) -> [(name: String, node: Node)] {
+        let path = Path.key(.key(.root, section), entry.name)
+        var all = [(name: entry.name, node: entry.node)]
+        if let count = entry.node["count"], !count.isNull {
+            let scope = scope(count, .key(path, "count"))
+            guard let number = Int.read(scope) else { return [] }
+            guard (1...4096).contains(number) else {
+                scope.fail("expected a number from 1 to 4096, found \(number)")
+                return []
+            }
+            let pattern = entry.name.contains("{n}") ? entry.name : entry.name + "-{n}"
+            let node = Node(
+                .mapping(entry.node.entries.filter { $0.name != "count" }), entry.node.mark)
+            all = (1...number).map { (numberedText(pattern, $0), node.numbered($0)) }
+        }
+        return all.filter { item in
+            if isName(item.name) { return true }
+            diagnostics.add(entry.mark, path.text, nameRule(item.name))
+            return false
+        }
+    }
+
+    private mutating func readPartials() {
+        if let entry = documents.single["defaults"] {
+            defaults = Layer(label: "defaults", node: entry.value)
+            check(entry.value, .key(.root, "defaults"), also: ["profiles"])
+        }
+        for entry in documents.named["profiles"] ?? [] {
+            profiles[entry.name] = Layer(label: "profile \(entry.name)", node: entry.node)
+            check(entry.node, .key(.key(.root, "profiles"), entry.name), also: [])
+        }
+    }
+
+    /// Reads a partial VM where it stands, so that its mistakes are shown there and once.
+    private func check(_ node: Node, _ path: Path, also allowed: Set<String>) {
+        let scope = scope(node, path)
+        guard let entries = scope.mapping() else { return }
+        for entry in entries where mergeKeys.contains(entry.name) && !allowed.contains(entry.name) {
+            scope.at(entry).fail("'\(entry.name)' can stand only in an entry of 'vms'")
+        }
+        let own = entries.filter { !mergeKeys.contains($0.name) }
+        // `10.20{n}.0.2` is an address only after the number is put in: then it is read with a VM.
+        guard !node.hasNumber else { return }
+        _ = VM.read(self.scope(Node(.mapping(own), node.mark), path))
+    }
+
+    private mutating func readVMs(_ entry: Documents.Named) {
+        let path = Path.key(.key(.root, "vms"), entry.name)
+        let own = scope(entry.node, path)
+        guard own.mapping() != nil else { return }
+        let isCounted = entry.node["count"].map { !$0.isNull } ?? false
+        for (index, (name, node)) in numbered(entry, "vms").enumerated() {
+            var parts = [Layer(label: "", node: node)]
+            if let override = override(name) { parts.append(override) }
+            parts = profileLayers(parts, path) + parts
+            if let service = serviceLayer(parts, path) { parts.insert(service, at: 0) }
+            if let defaults { parts.insert(defaults, at: 0) }
+            if isCounted {
+                parts = parts.map { Layer(label: $0.label, node: $0.node.numbered(index + 1)) }
+            }
+            let merged = mergeVM(parts)
+            layers[name] = parts
+            let vmPath = Path.key(.key(.root, "vms"), name)
+            places.add("vms." + name, merged)
+            var vm = VM.readPartially(scope(merged, vmPath))
+            vm.name = name
+            derive(&vm)
+            fleet.vms.append(vm)
+        }
+    }
+
+    private func override(_ name: String) -> Layer? {
+        guard let document = sources.overrides[name] else { return nil }
+        let file = diagnostics.addFile(document.path)
+        guard let node = parseYAML(document.bytes, file: file, diagnostics) else { return nil }
+        let scope = scope(node, .root)
+        guard scope.mapping() != nil, !node.isNull else { return nil }
+        check(node, .root, also: ["profiles"])
+        return Layer(label: "override", node: node)
+    }
+
+    /// The profiles that the strongest of defaults, VM and override names.
+    private func profileLayers(_ parts: [Layer], _ path: Path) -> [Layer] {
+        let named = ([defaults].compactMap { $0 } + parts).last { $0.node["profiles"] != nil }
+        guard let list = named?.node["profiles"] else { return [] }
+        let items = scope(list, .key(path, "profiles")).items() ?? []
+        return items.compactMap { item in
+            guard let name = String.read(item) else { return nil }
+            if let layer = profiles[name] { return layer }
+            item.fail("no profile '\(name)'" + nearest(name, in: profiles.keys))
+            return nil
+        }
+    }
+
+    private mutating func serviceLayer(_ parts: [Layer], _ path: Path) -> Layer? {
+        let all = [defaults].compactMap { $0 } + parts
+        guard let node = all.last(where: { $0.node["service"] != nil })?.node["service"],
+            let name = node.isNull ? nil : String.read(scope(node, .key(path, "service"))),
+            let find = sources.service
+        else { return nil }
+        if let known = services[name] { return known }
+        let scope = scope(node, .key(path, "service"))
+        var layer: Layer?
+        do {
+            if let document = try find(name) {
+                let file = diagnostics.addFile(document.path)
+                layer = parseYAML(document.bytes, file: file, diagnostics).map {
+                    Layer(label: "service \(name)", node: $0)
+                }
+            } else {
+                scope.fail(
+                    "no service '\(name)' in the catalogue" + nearest(name, in: sources.services))
+            }
+        } catch { scope.fail("cannot read the service '\(name)': \(error)") }
+        services[name] = .some(layer)
+        return layer
+    }
+
+    /// Fills in what follows from names.
+    private func derive(_ vm: inout VM) {
+        for index in vm.publish.indices where vm.publish[index].port == nil && vm.service == nil {
+            vm.publish[index].port = 80
+        }
+        for index in vm.interfaces.indices {
+            if vm.interfaces[index].mac == nil {
+                vm.interfaces[index].mac = Derived.mac(
+                    fleet: fleet.name, vm: vm.name, interface: index)
+            }
+            if vm.interfaces[index].tap == nil, !vm.interfaces[index].isUser {
+                vm.interfaces[index].tap = Derived.tap(
+                    fleet: fleet.name, vm: vm.name, interface: index)
+            }
+        }
+    }
+}
+
+/// What a name may be, and why.
+func nameRule(_ name: String) -> String {
+    "'\(name)' is no name: it becomes a host name and part of file names, so it takes a-z, 0-9 "
+        + "and inner '-', at most 32 characters"
+}
