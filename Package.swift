@@ -27,6 +27,7 @@ func tests(_ name: String, _ imports: String...) -> Target {
 let package = Package(
     name: "martlet",
     targets: [
+        room("Planning", "Fleets"),
         room("Fleets", "CYaml"),
         room("Linux", "CLinux"),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
@@ -34,6 +35,7 @@ let package = Package(
             name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         tests("Fleets"),
         tests("Linux"),
+        tests("Planning", "Fleets"),
         .target(
             name: "Support", dependencies: ["Linux"], path: "Tests/Support",
             swiftSettings: strict),

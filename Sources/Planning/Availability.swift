@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Fleets
+
+/// A key whose meaning Martlet reads and checks but cannot carry out yet.
+struct Unavailable: Equatable {
+    let field: String
+    let reason: String
+}
+
+/// Whether Martlet can carry out everything that a VM asks for.
+package func isAvailable(_ vm: VM) -> Bool { unavailable(vm).isEmpty }
+
+/// What a VM asks for that is not available yet, by key; ignoring it would be a lie.
+func unavailable(_ vm: VM) -> [Unavailable] {
+    let plain = VM()
+    var found: [Unavailable] = []
+    func check(_ field: String, _ isAsked: Bool, _ what: String) {
+        if isAsked { found.append(Unavailable(field: field, reason: "\(what): not available yet")) }
+    }
+    check("service", vm.service != nil, "services from the catalogue")
+    check("host", vm.host != nil, "other hosts")
+    check(
+        "hypervisor", vm.hypervisor != .auto && vm.hypervisor != .qemu,
+        "hypervisors other than qemu")
+    check("image", vm.image.isForeign, "OCI images and foreign disks")
+    check("memory", !vm.memory.isFixed, "a balloon")
+    check("interfaces", vm.interfaces.contains { !$0.isUser }, "networks other than 'user'")
+    check("interfaces", vm.interfaces.count > 1, "more than one interface")
+    check("dns", !vm.dns.isEmpty, "resolvers of its own")
+    check("publish", !vm.publish.isEmpty, "publishing")
+    check("limits", vm.limits != plain.limits, "limits")
+    check("shared", vm.shared, "shared memory")
+    check("volumes", !vm.volumes.isEmpty, "further volumes")
+    check("shares", !vm.shares.isEmpty, "shares")
+    check("credentials", vm.credentials.values.contains { $0.secret != nil }, "secrets")
+    check("vsock", vm.vsock != .auto && vm.vsock != .off, "vsock")
+    check("devices", !vm.devices.isEmpty, "devices of the host")
+    check("tpm", vm.tpm, "a virtual TPM")
+    check("secureBoot", vm.secureBoot, "secure boot")
+    check("kernel.modules", !vm.kernel.modules.isEmpty, "further kernel modules")
+    check("hardening", vm.hardening != plain.hardening, "hardening other than the standard")
+    check("snapshots", vm.snapshots != nil, "scheduled snapshots")
+    check("backups", vm.backups != nil, "backups")
+    check("warm", vm.warm, "warm start")
+    check("mode", vm.mode != .immutable, "modes other than immutable")
+    check(
+        "health",
+        vm.health.contains { $0.http.map { $0.isSecure || $0.host != nil } ?? false },
+        "checks over https or of another host")
+    return found
+}
+
+extension ImageReference {
+    /// Whether it is something that Martlet did not build from packages.
+    fileprivate var isForeign: Bool {
+        if case .inline(let recipe) = self { return recipe.oci != nil || recipe.disk != nil }
+        return false
+    }
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Planning
+import Testing
+
+@Suite struct PlannerTests {
+    /// A plan for one VM named `a`, as words that a person can compare.
+    private func planned(
+        _ file: String, _ observed: ObservedVM..., image: DesiredImage = .built(digest: "1"),
+        only names: Set<String>? = nil, start: Bool = true
+    ) throws -> [String] {
+        let loaded = FleetFile.parse("fleet: home\n" + file)
+        let fleet = try #require(loaded.fleet, "\(loaded.diagnostics)")
+        let plan = plan(
+            from: State(vms: observed), to: fleet, only: names, start: start
+        ) { _ in image }
+        return plan.builds.map { "build \($0)" }
+            + plan.steps.map { step in
+                let fields = step.changes.compactMap { change in
+                    change.field.map {
+                        "\($0) \(change.from ?? "-")→\(change.to ?? "-") \(change.consequence.rawValue)"
+                    }
+                }
+                return ([step.vm, step.actions.map(\.rawValue).joined(separator: "+")] + fields)
+                    .joined(separator: " ")
+            }
+    }
+
+    /// The VM `a` as it is after `up` of that file.
+    private func applied(
+        _ file: String, _ phase: ObservedVM.Phase, digest: String = "1", fleet: String = "home"
+    ) throws -> ObservedVM {
+        let vm = try #require(FleetFile.parse("fleet: home\n" + file).fleet?.vms.first)
+        let generation = ObservedVM.Generation(number: 1, vm: vm, imageDigest: digest)
+        return ObservedVM(
+            name: vm.name, fleet: fleet, phase: phase, applied: generation,
+            running: phase.isLive ? generation : nil)
+    }
+
+    @Test func whatIsAsDeclaredNeedsNothing() throws {
+        let file = "vms: { a: { vcpu: 2 } }"
+        #expect(try planned(file, applied(file, .running)) == [])
+        #expect(try planned(file, applied(file, .starting)) == [])
+        #expect(try planned(file, applied(file, .paused)) == [])
+    }
+
+    @Test func whatIsNotThereIsCreatedAndStarted() throws {
+        let file = "vms: { a: {} }"
+        #expect(try planned(file) == ["a create+start"])
+        #expect(try planned(file, start: false) == ["a create"])
+        #expect(
+            try planned(file, image: .unbuilt(name: "core")) == ["build core", "a create+start"])
+    }
+
+    @Test func whatDoesNotStartByItselfStartsWhenItIsNamed() throws {
+        let file = "vms: { a: { autostart: false } }"
+        #expect(try planned(file) == ["a create"])
+        #expect(try planned(file, only: ["a"]) == ["a create+start"])
+        #expect(try planned(file, applied(file, .stopped)) == [])
+    }
+
+    @Test func whatHasEndedIsStartedAgain() throws {
+        let file = "vms: { a: {} }"
+        #expect(try planned(file, applied(file, .stopped)) == ["a start"])
+        #expect(try planned(file, applied(file, .failed)) == ["a start"])
+        #expect(try planned(file, applied(file, .suspended)) == [])
+    }
+
+    @Test(
+        arguments: [
+            ("vcpu: 2", "a update+restart vcpu 1→2 restart"),
+            ("memory: 1GiB", "a update+restart memory 512MiB→1GiB restart"),
+            ("disk: 9GiB", "a update+restart disk 8GiB→9GiB restart"),
+            ("restart: always", "a update restart on-failure→always live"),
+            ("stop: { grace: 9s }", "a update stop.grace 30s→9s live"),
+            (
+                "vcpu: 2, restart: always",
+                "a update+restart vcpu 1→2 restart restart on-failure→always live"
+            ),
+            (
+                "vcpu: 2, restartIfChanged: false",
+                "a update vcpu 1→2 live restartIfChanged true→false live"
+            ),
+        ]) func aChangedKeyCostsWhatItMust(key: String, expected: String) throws
+    {
+        let before = try applied("vms: { a: {} }", .running)
+        #expect(try planned("vms: { a: { \(key) } }", before) == [expected])
+    }
+
+    @Test func aStoppedVMTakesChangesOverWithItsNextStart() throws {
+        let before = try applied("vms: { a: {} }", .stopped)
+        #expect(
+            try planned("vms: { a: { vcpu: 2 } }", before) == ["a update+start vcpu 1→2 live"])
+    }
+
+    @Test func aNewImageIsARebuild() throws {
+        let file = "vms: { a: {} }"
+        #expect(
+            try planned(file, applied(file, .running), image: .built(digest: "2"))
+                == ["a update+rebuild image 1→2 rebuild"])
+    }
+
+    @Test func whatWaitsForARestartIsPlannedOnce() throws {
+        let file = "vms: { a: { vcpu: 2, restartIfChanged: false } }"
+        var vm = try applied(file, .running)
+        let old = try applied("vms: { a: { restartIfChanged: false } }", .running)
+        vm.running = old.running
+        #expect(try planned(file, vm) == [])
+    }
+
+    @Test func whatIsNoLongerDeclaredIsStoppedAndNothingElse() throws {
+        let file = "vms: { b: { autostart: false } }"
+        let gone = try applied("vms: { a: {} }", .running)
+        #expect(try planned(file, gone) == ["b create", "a stop"])
+        var stopped = gone
+        stopped.phase = .stopped
+        #expect(try planned(file, stopped) == ["b create"])
+    }
+
+    @Test func anotherFleetsVMIsNotTouched() throws {
+        let others = try applied("vms: { a: {} }", .running, fleet: "other")
+        #expect(try planned("vms: { b: {} }", others) == ["b create+start"])
+        let clash = try planned("vms: { a: {} }", others)
+        #expect(clash == ["a refuse"])
+    }
+
+    @Test func aDisabledVMIsStopped() throws {
+        let file = "vms: { a: { enable: false } }"
+        #expect(try planned(file) == [])
+        #expect(try planned(file, applied("vms: { a: {} }", .running)) == ["a stop"])
+    }
+
+    @Test func aDiskDoesNotShrink() throws {
+        let before = try applied("vms: { a: { disk: 9GiB } }", .running)
+        #expect(
+            try planned("vms: { a: {} }", before) == ["a refuse disk 9GiB→8GiB data-loss"])
+    }
+
+    @Test(
+        arguments: [
+            "warm: true", "tpm: true", "volumes: [{ name: v, size: 1GiB }]",
+            "limits: { cpu: 50% }", "mode: mutable", "memory: { min: 256MiB, max: 1GiB }",
+            "hypervisor: firecracker", "backups: { schedule: daily }", "service: web",
+        ]) func whatCannotBeDoneYetIsRefusedByName(key: String) throws
+    {
+        let loaded = FleetFile.parse("vms: { a: { \(key) } }")
+        // The reader may already refuse it; what it lets through the plan must refuse.
+        guard let fleet = loaded.fleet else { return #expect(!loaded.errors.isEmpty) }
+        let plan = plan(from: State(), to: fleet) { _ in .built(digest: "1") }
+        let refusal = try #require(plan.steps.first?.refusal)
+        #expect(refusal.reason.contains("not available yet"))
+        #expect(key.hasPrefix(refusal.field ?? "nothing"))
+    }
+
+    @Test func damagedRecordsAreMadeAgainAndNewerOnesAreLeftAlone() throws {
+        let file = "vms: { a: {} }"
+        let damaged = ObservedVM(
+            name: "a", phase: .failed, reason: "…", damaged: "/r/vms/a/vm.json")
+        #expect(try planned(file, damaged) == ["a create+start"])
+        let newer = ObservedVM(name: "a", phase: .failed, problem: "written by a newer martlet")
+        #expect(try planned(file, newer) == ["a refuse"])
+    }
+
+    @Test func thoseThatOthersWaitForComeFirst() throws {
+        let file = "vms: { a: { after: [c] }, b: {}, c: { after: [b] } }"
+        #expect(
+            try planned(file) == ["b create+start", "c create+start", "a create+start"])
+    }
+
+    @Test func everyPhaseAndEveryDeclarationHaveAPlan() throws {
+        for phase in ObservedVM.Phase.allCases {
+            for key in ["enable: false", "vcpu: 2", "autostart: false", "restartIfChanged: false"] {
+                var vm = try applied("vms: { a: {} }", .running)
+                vm.phase = phase
+                let words = try planned("vms: { a: { \(key) } }", vm)
+                #expect(words.count <= 1)
+                #expect(phase.isLive || !words.contains { $0.contains("stop") })
+            }
+        }
+    }
+}
