@@ -27,6 +27,7 @@ func tests(_ name: String, _ imports: String...) -> Target {
 let package = Package(
     name: "martlet",
     targets: [
+        room("Arguments"),
         room("Planning", "Fleets"),
         room("Fleets", "CYaml"),
         room("Linux", "CLinux"),
@@ -39,6 +40,7 @@ let package = Package(
         .target(
             name: "Support", dependencies: ["Linux"], path: "Tests/Support",
             swiftSettings: strict),
+        tests("Arguments"),
     ],
     swiftLanguageModes: [.v6]
 )
