@@ -28,6 +28,7 @@ let package = Package(
     name: "martlet",
     targets: [
         room("Arguments"),
+        room("Storage", "Fleets", "Linux"),
         room("Planning", "Fleets"),
         room("Fleets", "CYaml"),
         room("Linux", "CLinux"),
@@ -41,6 +42,7 @@ let package = Package(
             name: "Support", dependencies: ["Linux"], path: "Tests/Support",
             swiftSettings: strict),
         tests("Arguments"),
+        tests("Storage", "Linux"),
     ],
     swiftLanguageModes: [.v6]
 )
