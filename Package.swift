@@ -28,6 +28,7 @@ let package = Package(
     name: "martlet",
     targets: [
         room("Arguments"),
+        room("Hypervisors", "Fleets", "Linux"),
         room("Storage", "Fleets", "Linux"),
         room("Planning", "Fleets"),
         room("Fleets", "CYaml"),
@@ -35,6 +36,7 @@ let package = Package(
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
         .systemLibrary(
             name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        tests("Hypervisors", "Fleets", "Linux"),
         tests("Fleets"),
         tests("Linux"),
         tests("Planning", "Fleets"),

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension QEMU {
+    package func commandLine(
+        _ spec: LaunchSpec, _ channels: Channels
+    ) throws(LaunchError) -> [String] {
+        let devices = spec.layers.count + spec.disks.count + spec.interfaces.count
+        // Each takes a slot of q35's root bus (or a transport of microvm), beside our own devices.
+        guard devices <= 24 else { throw .tooManyDevices(devices) }
+        var line = try machine(spec)
+        line += boot(spec)
+        line += serialPorts(spec, channels)
+        line += try disks(spec)
+        line += try interfaces(spec, channels)
+        line += try identity(spec)
+        line += [
+            "-sandbox",
+            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        ]
+        return line
+    }
+
+    private func machine(_ spec: LaunchSpec) throws(LaunchError) -> [String] {
+        let mebibyte: Int64 = 1 << 20
+        guard spec.memoryBytes > 0, spec.memoryBytes % mebibyte == 0 else {
+            throw .memorySize(spec.memoryBytes)
+        }
+        let memory = "\(spec.memoryBytes / mebibyte)M"
+        var options = ["dump-guest-core": "off"]
+        switch spec.machine {
+        case .q35: options["vmport"] = "off"
+        case .microvm: options.merge(["acpi": "on", "rtc": "on"]) { $1 }
+        }
+        options.merge(spec.machineOptions) { $1 }
+        if spec.sharedMemory { options["memory-backend"] = "memory" }
+        let properties = options.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+        var line = [
+            "-name", "guest=\(escaped(spec.name))",
+            "-uuid", spec.uuid,
+            "-nodefaults", "-no-user-config", "-display", "none",
+            // A panic or a reboot ends the process, and its supervisor decides what follows.
+            "-no-reboot",
+            "-machine", ([spec.machine.rawValue] + properties).joined(separator: ","),
+            "-accel", accelerator(spec),
+            "-cpu", spec.cpu,
+            "-smp", "\(spec.vcpu)",
+            "-m", memory,
+        ]
+        if spec.sharedMemory {
+            line += ["-object", "memory-backend-memfd,id=memory,size=\(memory),share=on"]
+        }
+        if spec.randomGenerator { line += ["-device", device("rng", spec)] }
+        if spec.balloon {
+            line += ["-device", device("balloon", spec, "id=balloon0", "deflate-on-oom=on")]
+        }
+        if let cid = spec.vsockCID {
+            line += ["-device", "vhost-vsock-\(transport(spec)),guest-cid=\(cid)"]
+        }
+        return line
+    }
+
+    private func accelerator(_ spec: LaunchSpec) -> String {
+        guard spec.accelerator == .tcg else { return "kvm" }
+        var text = "tcg,thread=multi"
+        if let bytes = spec.translationCacheBytes { text += ",tb-size=\(max(1, bytes >> 20))" }
+        if spec.splitTranslation { text += ",split-wx=on" }
+        return text
+    }
+
+    private func boot(_ spec: LaunchSpec) -> [String] {
+        var line = ["-kernel", spec.kernel]
+        if let initramfs = spec.initramfs { line += ["-initrd", initramfs] }
+        // With -no-reboot, panic=-1 turns a panic into an exit instead of a guest that hangs.
+        let ours = ["console=ttyS0", "panic=-1"].filter { !spec.kernelParameters.contains($0) }
+        return line + ["-append", (ours + spec.kernelParameters).joined(separator: " ")]
+    }
+
+    private func serialPorts(_ spec: LaunchSpec, _ channels: Channels) -> [String] {
+        var line = [
+            "-chardev", "socket,id=console,fd=\(channels.console)",
+            "-serial", "chardev:console",
+            "-chardev", "socket,id=qmp,fd=\(channels.qmp)",
+            "-mon", "chardev=qmp,mode=control",
+            // Without event_idx: QEMU's serial ports read the guest's queue without the barrier
+            // that this way of saving notifications needs, and with two CPUs a wake-up was lost now
+            // and then: an `exec` then hung until other bytes came.
+            "-device", device("serial", spec, "id=ports,event_idx=off"),
+        ]
+        let ports: [(id: String, name: String, options: String)] = [
+            ("agent", "org.qemu.guest_agent.0", "fd=\(channels.agent)"),
+            ("ready", "org.martlet.ready", "fd=\(channels.ready)"),
+            ("ssh", "org.martlet.ssh", "fd=\(channels.ssh),server=on,wait=off"),
+        ]
+        for port in ports {
+            line += [
+                "-chardev", "socket,id=\(port.id),\(port.options)",
+                "-device",
+                "virtserialport,bus=ports.0,id=\(port.id)-port,chardev=\(port.id),"
+                    + "name=\(port.name)",
+            ]
+        }
+        return line
+    }
+
+    private func disks(_ spec: LaunchSpec) throws(LaunchError) -> [String] {
+        var line: [String] = []
+        let layers = spec.layers.enumerated().map { index, path in
+            LaunchSpec.Disk(path: path, format: .raw, serial: "layer\(index)", readOnly: true)
+        }
+        for (index, disk) in (layers + spec.disks).enumerated() {
+            guard disk.serial.utf8.count <= 20 else { throw .serial(disk.serial) }
+            let node = index < layers.count ? "layer\(index)" : "disk\(index - layers.count)"
+            let driver = disk.format == .qcow2 ? "qcow2" : "raw"
+            let file = disk.format == .device ? "host_device" : "file"
+            var options = "driver=\(driver),node-name=\(node)"
+            // Freed guest blocks are given back to the host; a layer is shared and never written.
+            options += disk.readOnly ? ",read-only=on" : ",discard=unmap,detect-zeroes=unmap"
+            options += ",file.driver=\(file),file.filename=\(escaped(disk.path))"
+            if !disk.readOnly { options += ",file.discard=unmap" }
+            let properties = ["drive=\(node)", "id=\(node)-dev", "serial=\(escaped(disk.serial))"]
+            line += ["-blockdev", options, "-device", device("blk", spec, properties)]
+        }
+        return line
+    }
+
+    private func interfaces(
+        _ spec: LaunchSpec, _ channels: Channels
+    ) throws(LaunchError) -> [String] {
+        var line: [String] = []
+        for (index, interface) in spec.interfaces.enumerated() {
+            let id = "net\(index)"
+            var properties = ["netdev=\(id)", "mac=\(interface.mac)"]
+            // No network boot: an empty romfile spares the search for iPXE.
+            if spec.machine == .q35 { properties.append("romfile=") }
+            line += ["-netdev", try netdev(id, interface.backend, channels)]
+            line += ["-device", device("net", spec, properties)]
+        }
+        return line
+    }
+
+    private func netdev(
+        _ id: String, _ backend: LaunchSpec.Interface.Backend, _ channels: Channels
+    ) throws(LaunchError) -> String {
+        switch backend {
+        case .tap(let slot):
+            guard channels.taps.indices.contains(slot) else { throw .tapSlot(slot) }
+            return "tap,id=\(id),fd=\(channels.taps[slot])"
+        case .user(let forwards, let restrict):
+            // Forwards are IPv4 only, and addresses of a site that is none would confuse a guest.
+            var text = "user,id=\(id),ipv6=off" + (restrict ? ",restrict=on" : "")
+            for forward in forwards {
+                let address = forward.hostAddress
+                guard address.allSatisfy({ $0.isNumber || $0 == "." }) else {
+                    throw .hostAddress(address)
+                }
+                text += ",hostfwd=\(forward.transport.rawValue):\(address):\(forward.hostPort)"
+                text += "-:\(forward.guestPort)"
+            }
+            return text
+        }
+    }
+
+    private func identity(_ spec: LaunchSpec) throws(LaunchError) -> [String] {
+        var line: [String] = []
+        // The default of 16 places is counted without QEMU's own entries: leave room early.
+        if spec.firmwareEntries.count > 12 { line += ["-global", "fw_cfg_io.x-file-slots=128"] }
+        for entry in spec.firmwareEntries {
+            guard entry.name.utf8.count <= 55 else { throw .firmwareName(entry.name) }
+            line += ["-fw_cfg", "name=\(escaped(entry.name)),file=\(escaped(entry.path))"]
+        }
+        if !spec.oemStringFiles.isEmpty, spec.machine == .microvm { throw .oemStrings }
+        for path in spec.oemStringFiles { line += ["-smbios", "type=11,path=\(escaped(path))"] }
+        return line
+    }
+
+    private func device(_ kind: String, _ spec: LaunchSpec, _ properties: String...) -> String {
+        device(kind, spec, properties)
+    }
+
+    private func device(_ kind: String, _ spec: LaunchSpec, _ properties: [String]) -> String {
+        (["virtio-\(kind)-\(transport(spec))"] + properties).joined(separator: ",")
+    }
+
+    /// The suffix of device names: PCI on q35, plain memory-mapped devices on microvm.
+    private func transport(_ spec: LaunchSpec) -> String {
+        spec.machine == .q35 ? "pci" : "device"
+    }
+
+    /// A comma ends an option's value unless it is doubled.
+    private func escaped(_ value: String) -> String {
+        var result = ""
+        for character in value {
+            result.append(character)
+            if character == "," { result.append(",") }
+        }
+        return result
+    }
+}
