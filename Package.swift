@@ -28,6 +28,7 @@ let package = Package(
     name: "martlet",
     targets: [
         room("Arguments"),
+        room("Supervisor", "Hypervisors", "Fleets", "Linux"),
         room("Hypervisors", "Fleets", "Linux"),
         room("Storage", "Fleets", "Linux"),
         room("Planning", "Fleets"),
@@ -37,6 +38,10 @@ let package = Package(
         .systemLibrary(
             name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         tests("Hypervisors", "Fleets", "Linux"),
+        tests("Supervisor", "Hypervisors", "Fleets", "Linux", "SuperviseTool"),
+        .executableTarget(
+            name: "SuperviseTool", dependencies: ["Supervisor", "Hypervisors", "Fleets", "Linux"],
+            path: "Tests/SuperviseTool", swiftSettings: strict),
         tests("Fleets"),
         tests("Linux"),
         tests("Planning", "Fleets"),

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+import FoundationEssentials
+package import Fleets
+import Glibc
+import Hypervisors
+package import Linux
+
+/// A request that brought no result.
+package enum ControlError: Error, Equatable, CustomStringConvertible {
+    /// Nothing listens: the VM does not run, or its supervisor is gone.
+    case notRunning(String)
+    /// The supervisor said why not.
+    case refused(String)
+    case timeout(String)
+    case system(SystemError)
+    /// The other side is not what we trust it to be.
+    case garbled(String)
+
+    package var description: String {
+        switch self {
+        case .notRunning(let path): "no supervisor listens on \(path)"
+        case .refused(let reason): reason
+        case .timeout(let path): "the supervisor on \(path) did not answer in time"
+        case .system(let error): error.description
+        case .garbled(let path): "the supervisor on \(path) answered what is no reply"
+        }
+    }
+}
+
+/// Talks to the supervisor of one VM.
+///
+/// Every call is a connection of its own. Replies are taken as from a stranger: bounded in length and time.
+package struct ControlClient: Sendable {
+    private let path: String
+    private static let limit = 48 << 20
+
+    /// Takes the path of a `control.sock`; nothing is opened yet.
+    package init(_ path: String) { self.path = path }
+
+    /// What the supervisor knows; it answers from memory, so two seconds are plenty.
+    package func status(timeout: Double = 2) async throws -> VMStatus {
+        guard case .status(let status) = try await call(.status, timeout: timeout) else {
+            throw ControlError.garbled(path)
+        }
+        return status
+    }
+
+    /// Stops the guest within `grace` seconds (nil: as its spec says) and tells how it ended.
+    ///
+    /// No method: it was not running but waiting to be restarted, or it ended by itself.
+    package func stop(
+        grace: Double? = nil
+    ) async throws -> (method: StopMethod?, seconds: Double) {
+        try await stopped(.stop(grace: grace))
+    }
+
+    /// Ends the hypervisor at once.
+    package func kill() async throws -> (method: StopMethod?, seconds: Double) {
+        try await stopped(.kill)
+    }
+
+    package func pause() async throws { try await done(.pause) }
+    package func unpause() async throws { try await done(.unpause) }
+
+    /// Shuts the guest down and starts it again; returns when the hypervisor runs again.
+    package func restart(grace: Double? = nil) async throws {
+        try await done(.restart(grace: grace))
+    }
+
+    /// Makes the supervisor read `launch.json` in its run folder again.
+    ///
+    /// It takes over generation, health checks, restart policy, stop grace and boot deadline. What
+    /// the hypervisor was started with stays until a new supervisor starts it.
+    package func reload() async throws { try await done(.reload) }
+
+    /// Runs a program in the guest through its agent.
+    package func exec(
+        _ arguments: [String], input: [UInt8] = [], timeout: Double = 30
+    ) async throws -> (code: Int32, standardOutput: [UInt8], standardError: [UInt8]) {
+        let request = ControlRequest.exec(
+            arguments: arguments, input: Data(input).base64EncodedString(), timeout: timeout)
+        guard case .exec(let result) = try await call(request, timeout: timeout + 5) else {
+            throw ControlError.garbled(path)
+        }
+        return (
+            result.code, [UInt8](Data(base64Encoded: result.standardOutput) ?? Data()),
+            [UInt8](Data(base64Encoded: result.standardError) ?? Data())
+        )
+    }
+
+    /// The guest's own addresses, without loopback and link-local ones.
+    package func addresses(timeout: Double = 5) async throws -> [String] {
+        let interfaces = try await agent("guest-network-get-interfaces", timeout: timeout)
+        return GuestAgent.addresses(interfaces)
+    }
+
+    /// Sets a user's password through the agent; `crypted` says that it is already a hash.
+    package func setPassword(
+        user: String, password: [UInt8], crypted: Bool, timeout: Double = 10
+    ) async throws {
+        let arguments: JSONValue = [
+            "username": .string(user), "crypted": .bool(crypted),
+            "password": .string(Data(password).base64EncodedString()),
+        ]
+        _ = try await agent("guest-set-user-password", arguments, timeout: timeout)
+    }
+
+    /// Any command of the guest agent; returns what it returned.
+    package func agent(
+        _ command: String, _ arguments: JSONValue = [:], timeout: Double = 10
+    ) async throws -> JSONValue {
+        try await value(
+            .agent(command: command, arguments: arguments, timeout: timeout), timeout: timeout + 5)
+    }
+
+    /// Any QMP command; returns what it returned.
+    package func hypervisor(_ command: String, _ arguments: JSONValue = [:]) async throws
+        -> JSONValue
+    {
+        try await value(.hypervisor(command: command, arguments: arguments), timeout: 30)
+    }
+
+    /// Events from now on, until the supervisor leaves or the caller stops listening.
+    package func events() async throws -> AsyncThrowingStream<VMEvent, any Error> {
+        let socket = try connect(.events).release()
+        return AsyncThrowingStream { continuation in
+            let task = Task {
+                defer { close(socket) }
+                var lines = LineBuffer(limit: 65536)
+                do {
+                    while true {
+                        try await readable(socket)
+                        let chunk = try Linux.read(socket, 16384)
+                        if chunk.isEmpty { break }
+                        for line in lines.append(chunk) {
+                            let value = try? JSONValue(parsing: line)
+                            let event = value.flatMap(VMEvent.init(wire:))
+                            if let event { continuation.yield(event) }
+                        }
+                    }
+                    continuation.finish()
+                } catch {
+                    continuation.finish(throwing: error)
+                }
+            }
+            continuation.onTermination = { _ in task.cancel() }
+        }
+    }
+
+    private func done(_ request: ControlRequest) async throws {
+        guard case .done = try await call(request, timeout: nil) else {
+            throw ControlError.garbled(path)
+        }
+    }
+
+    private func stopped(_ request: ControlRequest) async throws -> (StopMethod?, Double) {
+        guard case .stopped(let method, let seconds) = try await call(request, timeout: nil) else {
+            throw ControlError.garbled(path)
+        }
+        return (method, seconds)
+    }
+
+    private func value(_ request: ControlRequest, timeout: Double) async throws -> JSONValue {
+        guard case .value(let value) = try await call(request, timeout: timeout) else {
+            throw ControlError.garbled(path)
+        }
+        return value
+    }
+
+    /// Sends one request and waits for its reply; nil waits as long as the supervisor lives.
+    private func call(_ request: ControlRequest, timeout: Double?) async throws -> ControlReply {
+        let reply = try await blocking { try exchange(request, timeout: timeout) }
+        if case .failed(let reason) = reply { throw ControlError.refused(reason) }
+        return reply
+    }
+
+    private func connect(_ request: ControlRequest) throws(ControlError) -> Descriptor {
+        do throws(SystemError) {
+            let socket = try UnixSocket.connect(path)
+            try socket.write(line(request.wire))
+            return socket
+        } catch {
+            if error.isMissing || error.code == ECONNREFUSED || error.code == EPIPE {
+                throw .notRunning(path)
+            }
+            throw .system(error)
+        }
+    }
+
+    private func exchange(
+        _ request: ControlRequest, timeout: Double?
+    ) throws(ControlError) -> ControlReply {
+        let socket = try connect(request)
+        let end = timeout.map { Clock.monotonic() + UInt64($0 * 1e9) }
+        var lines = LineBuffer(limit: ControlClient.limit)
+        while true {
+            var one = pollfd(fd: socket.raw, events: Int16(POLLIN), revents: 0)
+            let now = Clock.monotonic()
+            if let end, now >= end { throw .timeout(path) }
+            let wait = end.map { Int32(min(($0 - now) / 1_000_000 + 1, 3_600_000)) } ?? -1
+            guard poll(&one, 1, wait) > 0 else { continue }
+            let chunk: [UInt8]
+            do { chunk = try socket.read(65536) } catch { throw .system(error) }
+            if chunk.isEmpty { throw .notRunning(path) }
+            guard let line = lines.append(chunk).first else { continue }
+            let value = try? JSONValue(parsing: line)
+            let reply = value.flatMap(ControlReply.init(wire:))
+            guard let reply else { throw .garbled(path) }
+            return reply
+        }
+    }
+}

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+import Hypervisors
+import Linux
+
+/// The life of one VM as a pure reducer: what happened goes in, what to do comes out.
+///
+/// The loop around it only carries effects out and turns the world's answers into events, so
+/// every rule about restarts, deadlines and stopping is in here and tested as a table.
+struct Lifecycle: Sendable {
+    enum Event: Sendable, Equatable {
+        case begin
+        /// The hypervisor's process runs; it may still reject its devices.
+        case launched
+        case launchFailed(String)
+        /// The hypervisor answers, so all its devices are there.
+        case accepted
+        /// The guest says that it is up.
+        case booted
+        /// The hypervisor's own word on why it is about to end, such as `guest-reset`.
+        case shutdown(reason: String)
+        case panicked(String)
+        /// The image's init has given up, in its own words; it powers off.
+        case initFailed(String)
+        case ended(Exit, detail: String?)
+        case timer(Timer)
+        case stop(grace: Double?, agent: Bool)
+        case restart(grace: Double?, agent: Bool)
+        case kill
+        case pause
+        case unpause
+        case hypervisorPaused(reason: String?)
+        case hypervisorResumed
+        case agentRefused
+    }
+
+    enum Timer: String, Sendable { case bootDeadline, relaunch, agentWindow, button, grace, quit }
+
+    enum Effect: Sendable, Equatable {
+        case launch
+        case arm(Timer, seconds: Double)
+        case disarm(Timer)
+        case agentShutdown
+        case pressButton
+        case quit
+        case kill
+        case pause
+        case resume
+        case announce(VMEvent.Kind, String?)
+        /// Answers everyone who waits for this.
+        case resolve(Wait, ControlReply)
+        case leave(ExitRecord.Ending, reason: String?, method: StopMethod?)
+    }
+
+    /// What a client of the control socket may be waiting for.
+    enum Wait: Sendable { case stop, restart, pause, unpause }
+
+    enum Phase: Sendable, Equatable {
+        case idle, starting, running, paused
+        case stopping(StopMethod)
+        /// Killed because it did not boot; it is not gone yet.
+        case abandoned(String)
+        case backoff
+        case left(ExitRecord.Ending)
+    }
+
+    private(set) var boot: SuperviseSpec.Boot
+    private(set) var policy: SuperviseSpec.Restart
+    private(set) var stopGrace: Double
+    private(set) var phase = Phase.idle
+    private(set) var restarts = 0
+    private(set) var bootMisses = 0
+    /// What went wrong last, in a sentence.
+    private(set) var reason: String?
+
+    private var attempt = 1
+    private var accepted = false
+    private var everAccepted = false
+    private var shutdownReason: String?
+    private var panic: String?
+    private var initError: String?
+    private var failures: [Double] = []
+    private var stopBegan: Double = 0
+    private var restartAfter = false
+
+    init(_ spec: SuperviseSpec) {
+        boot = spec.boot
+        policy = spec.restart
+        stopGrace = spec.stopGrace
+    }
+
+    /// Takes over the rules of a changed spec from now on.
+    mutating func adopt(_ spec: SuperviseSpec) {
+        boot = spec.boot
+        policy = spec.restart
+        stopGrace = spec.stopGrace
+    }
+
+    /// Takes in what happened at `now` (monotonic seconds) and returns what to do, in order.
+    mutating func handle(_ event: Event, at now: Double) -> [Effect] {
+        if case .left = phase { return [] }
+        switch event {
+        case .begin: return [.launch]
+        case .launched: return launched()
+        case .launchFailed(let why): return launchFailed(why, now)
+        case .accepted: return hypervisorAccepted()
+        case .booted: return booted()
+        case .shutdown(let why):
+            shutdownReason = why
+            return []
+        case .panicked(let line):
+            panic = panic ?? line
+            return []
+        case .initFailed(let line):
+            initError = initError ?? line
+            return []
+        case .ended(let exit, let detail): return ended(exit, detail, now)
+        case .timer(let timer): return fired(timer)
+        case .stop(let grace, let agent): return stop(grace, agent, now, thenRestart: false)
+        case .restart(let grace, let agent): return stop(grace, agent, now, thenRestart: true)
+        case .kill: return kill(now)
+        case .pause, .unpause, .hypervisorPaused, .hypervisorResumed: return paused(event)
+        case .agentRefused:
+            return phase == .stopping(.agent) ? pressButton(first: true) : []
+        }
+    }
+
+    /// The state in the words of `list`.
+    var state: VMState {
+        switch phase {
+        case .idle, .starting, .abandoned, .backoff: .starting
+        case .running: .running
+        case .paused: .paused
+        case .stopping: .stopping
+        case .left(let ending): ending.isFailure ? .failed : .stopped
+        }
+    }
+}
+
+// MARK: - Starting
+
+extension Lifecycle {
+    private mutating func launched() -> [Effect] {
+        accepted = false
+        shutdownReason = nil
+        panic = nil
+        initError = nil
+        phase = .starting
+        return [.arm(.bootDeadline, seconds: boot.deadline)]
+    }
+
+    private mutating func hypervisorAccepted() -> [Effect] {
+        accepted = true
+        everAccepted = true
+        return [.announce(.launched, nil), .resolve(.restart, .done)]
+    }
+
+    private mutating func launchFailed(_ why: String, _ now: Double) -> [Effect] {
+        everAccepted ? crashed(why, now) : leave(.startFailed, why)
+    }
+
+    private mutating func booted() -> [Effect] {
+        guard phase == .starting else { return [] }
+        phase = .running
+        attempt = 1
+        reason = nil
+        return [.disarm(.bootDeadline), .announce(.booted, nil)]
+    }
+
+    /// A boot that came to nothing: tried again at once, for a hang at boot is mostly bad luck.
+    private mutating func missedBoot(_ why: String) -> [Effect] {
+        bootMisses += 1
+        reason = why
+        guard attempt <= boot.retries else {
+            let tries = attempt == 1 ? "once" : "\(attempt) times"
+            return leave(.bootFailed, "\(why) (tried \(tries))")
+        }
+        attempt += 1
+        return [.announce(.bootMissed, why), .launch]
+    }
+}
+
+// MARK: - Ending
+
+extension Lifecycle {
+    private mutating func ended(_ exit: Exit, _ detail: String?, _ now: Double) -> [Effect] {
+        let before = phase
+        let disarm = [Timer.bootDeadline, .agentWindow, .button, .grace, .quit]
+            .map(Effect.disarm)
+        return disarm + after(before, exit, detail, now)
+    }
+
+    private mutating func after(
+        _ before: Phase, _ exit: Exit, _ detail: String?, _ now: Double
+    ) -> [Effect] {
+        switch before {
+        case .idle, .backoff, .left:
+            return []
+        case .stopping(let method):
+            let reply = ControlReply.stopped(
+                method: method, seconds: ((now - stopBegan) * 1000).rounded() / 1000)
+            if restartAfter {
+                restartAfter = false
+                attempt = 1
+                return [.announce(.restarting, "on request"), .launch]
+            }
+            return leave(.stopped, nil, method, [.resolve(.stop, reply)])
+        case .abandoned(let why):
+            return missedBoot(why + hint(detail))
+        case .starting where !accepted:
+            let why = detail ?? "the hypervisor ended with \(exit)"
+            return launchFailed(why, now)
+        case .starting:
+            // Init looked and found something missing: it would find the same again.
+            if let initError { return leave(.bootFailed, "the guest cannot boot: \(initError)") }
+            if let panic { return missedBoot("the guest's kernel panicked: \(panic)") }
+            if shutdownReason == "guest-reset" {
+                return missedBoot("the guest rebooted before it was up" + hint(detail))
+            }
+        case .running, .paused:
+            if let panic { return crashed("the guest's kernel panicked: \(panic)", now) }
+            if shutdownReason == "guest-reset" {
+                restarts += 1
+                return [.announce(.restarting, "the guest rebooted"), .launch]
+            }
+        }
+        if shutdownReason == "guest-shutdown" { return poweredOff(now) }
+        return crashed("the hypervisor ended with \(exit)" + hint(detail), now)
+    }
+
+    private func hint(_ detail: String?) -> String { detail.map { ": \($0)" } ?? "" }
+
+    private mutating func poweredOff(_ now: Double) -> [Effect] {
+        guard policy.policy == .always else { return leave(.poweredOff, nil) }
+        restarts += 1
+        phase = .backoff
+        return [
+            .announce(.restarting, "the guest powered itself off"),
+            .arm(.relaunch, seconds: policy.delay),
+        ]
+    }
+
+    private mutating func crashed(_ why: String, _ now: Double) -> [Effect] {
+        reason = why
+        guard policy.policy != .no else { return leave(.crashed, why) }
+        failures = failures.filter { now - $0 < policy.window } + [now]
+        guard failures.count <= policy.limit else {
+            let seconds = Int(policy.window)
+            return leave(
+                .crashLoop, "it failed \(failures.count) times within \(seconds) s, last: \(why)")
+        }
+        restarts += 1
+        attempt = 1
+        phase = .backoff
+        var delay = policy.delay
+        for _ in 1..<failures.count where delay < policy.longest { delay *= 2 }
+        return [
+            .announce(.restarting, why), .arm(.relaunch, seconds: min(delay, policy.longest)),
+        ]
+    }
+
+    private mutating func leave(
+        _ ending: ExitRecord.Ending, _ why: String?, _ method: StopMethod? = nil,
+        _ first: [Effect] = []
+    ) -> [Effect] {
+        phase = .left(ending)
+        reason = why
+        let gone = ControlReply.failed(why ?? "the VM has stopped")
+        return first + [
+            .announce(ending.isFailure ? .failed : .ended, why),
+            // Whoever asked for a stop gets what he wanted, even if the guest was faster.
+            .resolve(.stop, .stopped(method: method, seconds: 0)),
+            .resolve(.restart, gone), .resolve(.pause, gone), .resolve(.unpause, gone),
+            .leave(ending, reason: why, method: method),
+        ]
+    }
+}
+
+// MARK: - Stopping
+
+extension Lifecycle {
+    private mutating func stop(
+        _ wanted: Double?, _ agent: Bool, _ now: Double, thenRestart: Bool
+    ) -> [Effect] {
+        let grace = wanted ?? stopGrace
+        switch phase {
+        case .idle, .left:
+            return []
+        case .backoff:
+            if thenRestart { return [.disarm(.relaunch), .launch] }
+            return [.disarm(.relaunch)] + leave(.stopped, nil)
+        case .stopping:
+            var effects: [Effect] = []
+            if restartAfter, !thenRestart {
+                effects.append(.resolve(.restart, .failed("it was stopped instead")))
+            }
+            restartAfter = restartAfter && thenRestart
+            if wanted != nil { effects.append(.arm(.grace, seconds: grace)) }
+            return effects
+        case .abandoned:
+            stopBegan = now
+            restartAfter = thenRestart
+            phase = .stopping(.kill)
+            return [.announce(.stopping, nil)]
+        case .starting, .running, .paused:
+            break
+        }
+        // A paused guest hears neither its agent nor the button.
+        let wake: [Effect] = phase == .paused ? [.resume] : []
+        stopBegan = now
+        restartAfter = thenRestart
+        let start: [Effect] =
+            wake + [
+                .disarm(.bootDeadline), .announce(.stopping, nil), .arm(.grace, seconds: grace),
+            ]
+        guard agent else { return start + pressButton(first: true) }
+        phase = .stopping(.agent)
+        // Half the time is the agent's: one that hangs must not take the button's chance away.
+        return start + [.agentShutdown, .arm(.agentWindow, seconds: min(grace / 2, 15))]
+    }
+
+    /// A single press right after boot is lost, so it is repeated until something happens.
+    private mutating func pressButton(first: Bool) -> [Effect] {
+        phase = .stopping(.acpi)
+        return (first ? [.disarm(.agentWindow)] : [])
+            + [.pressButton, .arm(.button, seconds: 0.5)]
+    }
+
+    private mutating func kill(_ now: Double) -> [Effect] {
+        switch phase {
+        case .idle, .left: return []
+        case .backoff: return [.disarm(.relaunch)] + leave(.stopped, nil)
+        case .stopping: break
+        case .starting, .running, .paused, .abandoned: stopBegan = now
+        }
+        var effects: [Effect] = [.announce(.stopping, nil), .kill]
+        if restartAfter {
+            effects.append(.resolve(.restart, .failed("it was killed instead")))
+            restartAfter = false
+        }
+        phase = .stopping(.kill)
+        return effects
+    }
+
+    private mutating func fired(_ timer: Timer) -> [Effect] {
+        switch (timer, phase) {
+        case (.bootDeadline, .starting):
+            let seconds = Int(boot.deadline)
+            phase = .abandoned("the guest did not report that it is up within \(seconds) s")
+            return [.kill]
+        case (.relaunch, .backoff):
+            return [.launch]
+        case (.agentWindow, .stopping(.agent)):
+            return pressButton(first: true)
+        case (.button, .stopping(.acpi)):
+            return pressButton(first: false)
+        case (.grace, .stopping(.agent)), (.grace, .stopping(.acpi)):
+            phase = .stopping(.quit)
+            return [
+                .disarm(.agentWindow), .disarm(.button), .quit, .arm(.quit, seconds: 2),
+            ]
+        case (.quit, .stopping(.quit)):
+            phase = .stopping(.kill)
+            return [.kill]
+        default:
+            // A timer that was overtaken by what it waited for.
+            return []
+        }
+    }
+}
+
+// MARK: - Pausing
+
+extension Lifecycle {
+    private mutating func paused(_ event: Event) -> [Effect] {
+        switch (event, phase) {
+        case (.pause, .running): return [.pause]
+        case (.pause, .paused): return [.resolve(.pause, .done)]
+        case (.pause, _):
+            return [.resolve(.pause, .failed("it is \(state.rawValue), not running"))]
+        case (.unpause, .paused): return [.resume]
+        case (.unpause, .running): return [.resolve(.unpause, .done)]
+        case (.unpause, _):
+            return [.resolve(.unpause, .failed("it is \(state.rawValue), not paused"))]
+        case (.hypervisorPaused(let why), .running):
+            phase = .paused
+            reason = why
+            return [.announce(.paused, why), .resolve(.pause, .done)]
+        case (.hypervisorResumed, .paused):
+            phase = .running
+            reason = nil
+            return [.announce(.unpaused, nil), .resolve(.unpause, .done)]
+        default:
+            return []
+        }
+    }
+}

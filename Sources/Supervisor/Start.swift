@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+import FoundationEssentials
+import Glibc
+import Hypervisors
+package import Linux
+
+/// A supervisor that could not start its VM.
+package enum StartError: Error, Equatable, CustomStringConvertible {
+    /// The supervisor's own sentence.
+    case failed(String)
+    case system(SystemError)
+
+    package var description: String {
+        switch self {
+        case .failed(let reason): reason
+        case .system(let error): error.description
+        }
+    }
+}
+
+extension Supervisor {
+    /// Starts a supervisor that outlives us, and returns once its hypervisor has taken all devices.
+    ///
+    /// `program` is this binary with the arguments of `supervise`, and the VM's user where there
+    /// is one. Its messages go to `log`, which starts over when it has grown beyond 256 KiB.
+    package static func start(_ program: Program, log path: String) async throws {
+        var program = program
+        let log = try Descriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
+        if try Files.status(path).size > 256 << 10 { ftruncate(log.raw, 0) }
+        let (reader, writer) = try Pipe().split()
+        let report = Descriptor(owning: reader)
+        program.newSession = true
+        program.descriptors = [1: log.raw, 2: log.raw, StartReport.target: writer]
+        program.environment =
+            (program.environment ?? Program.ownEnvironment())
+            + ["\(StartReport.variable)=\(StartReport.target)"]
+        let child: Child
+        do {
+            child = try program.spawn()
+        } catch {
+            close(writer)
+            throw StartError.system(error)
+        }
+        close(writer)
+        let text = try await blocking { [report = report.release()] in
+            try Descriptor(owning: report).readAll(limit: 65536)
+        }
+        let outcome = try? JSONDecoder().decode(StartReport.Outcome.self, from: Data(text))
+        if outcome?.started == true {
+            // It is the child of init from the moment we leave; until then nobody waits for it.
+            close(child.pidfd)
+            return
+        }
+        let exit = try await child.wait()
+        throw StartError.failed(
+            outcome?.reason ?? "the supervisor ended with \(exit) before it could start the VM; "
+                + "its log is \(path)")
+    }
+}
+
+/// The pipe through which a supervisor tells whoever started it how that went, once.
+final class StartReport {
+    struct Outcome: Codable {
+        let started: Bool
+        let reason: String?
+    }
+
+    static let variable = "MARTLET_START_REPORT"
+    static let target: Int32 = 3
+    private var descriptor: Int32?
+
+    init() {
+        guard let number = environment(StartReport.variable).flatMap({ Int32($0) }), number > 2,
+            fcntl(number, F_SETFD, FD_CLOEXEC) == 0
+        else { return }
+        descriptor = number
+    }
+
+    func started() { send(Outcome(started: true, reason: nil)) }
+    func failed(_ reason: String) { send(Outcome(started: false, reason: reason)) }
+
+    private func send(_ outcome: Outcome) {
+        guard let descriptor else { return }
+        self.descriptor = nil
+        // Whoever started us may have been interrupted; the VM runs all the same.
+        try? write(descriptor, encoded(outcome))
+        close(descriptor)
+    }
+}

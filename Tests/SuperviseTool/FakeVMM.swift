@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Glibc
+import Hypervisors
+import Linux
+
+/// A hypervisor without a guest: it speaks QMP, agent, ready port and console on the descriptors
+/// of `Channels`, and misbehaves as FAKE_VMM says.
+///
+/// FAKE_VMM holds words such as `boot=0.1 agent ignore-power`; `;` separates one start from the
+/// next (the last one repeats), counted in the file FAKE_COUNT.
+final class FakeVMM {
+    private var words: [String: String] = [:]
+    private let channels = Channels()
+    private var timers: [(at: UInt64, run: (FakeVMM) -> Void)] = []
+    private var qmp = LineBuffer(limit: 1 << 20)
+    private var agent = LineBuffer(limit: 1 << 20)
+    private var console = LineBuffer(limit: 1 << 20)
+    private var presses = 0
+    private var polls = 0
+
+    init() {
+        let starts = (environment("FAKE_VMM") ?? "").split(
+            separator: ";", omittingEmptySubsequences: false)
+        let count = countStarts()
+        for word in starts[min(count, starts.count - 1)].split(separator: " ") {
+            let parts = word.split(separator: "=", maxSplits: 1)
+            words[String(parts[0])] = parts.count > 1 ? String(parts[1]) : ""
+        }
+    }
+
+    func run() {
+        if let text = words["refuse"] {
+            say(2, "qemu-system-x86_64: \(text.replacing("_", with: " "))\n")
+            exit(1)
+        }
+        say(channels.qmp, #"{"QMP": {"version": {}, "capabilities": ["oob"]}}"# + "\n")
+        if words["garbage"] != nil { speakGarbage() }
+        if words["flood"] != nil { flood() }
+        plan("boot") { $0.boot() }
+        plan("crash") { _ in kill(getpid(), SIGKILL) }
+        plan("panic") {
+            $0.print("[    1.0] Kernel panic - not syncing: Attempted to kill init!")
+            $0.shutDown("guest-reset")
+        }
+        plan("init-error") {
+            $0.print("martlet-init: error: no layer0 within 5 s")
+            $0.shutDown("guest-shutdown")
+        }
+        plan("reboot") { $0.shutDown("guest-reset") }
+        plan("off") { $0.shutDown("guest-shutdown") }
+        plan("io-error") {
+            $0.event("BLOCK_IO_ERROR", #"{"node-name": "disk0", "nospace": true}"#)
+            $0.event("STOP", "{}")
+        }
+        while true { turn() }
+    }
+
+    private func turn() {
+        let inputs = [channels.qmp, channels.agent, channels.console]
+        var entries = inputs.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        poll(&entries, nfds_t(entries.count), 10)
+        for entry in entries where entry.revents != 0 {
+            guard let bytes = try? read(entry.fd, 65536), !bytes.isEmpty else { exit(0) }
+            switch entry.fd {
+            case channels.qmp: for line in qmp.append(bytes) { answerQMP(line) }
+            case channels.agent: for line in agent.append(bytes) { answerAgent(line) }
+            default: for line in console.append(bytes) { typed(text(line)) }
+            }
+        }
+        let now = Clock.monotonic()
+        let due = timers.filter { $0.at <= now }
+        timers.removeAll { $0.at <= now }
+        for timer in due { timer.run(self) }
+    }
+
+    /// Does something so many seconds after the start, when the word is there.
+    private func plan(_ word: String, _ run: @escaping (FakeVMM) -> Void) {
+        guard let seconds = words[word].flatMap({ Double($0.isEmpty ? "0" : $0) }) else { return }
+        timers.append((Clock.monotonic() + UInt64(seconds * 1e9), run))
+    }
+
+    /// What comes in on the console: `boot` boots, anything else is echoed.
+    private func typed(_ line: String) {
+        if line == "boot" { boot() } else { print("echo " + line) }
+    }
+
+    private func boot() {
+        print("booted")
+        if words["agent"] != nil {
+            event("VSERPORT_CHANGE", #"{"open": true, "id": "agent-port"}"#)
+        }
+        say(channels.ready, "ready\n")
+        say(channels.ready, "state degraded a.service b.service\n")
+    }
+
+    private func answerQMP(_ line: [UInt8]) {
+        guard let request = try? JSONValue(parsing: line), let id = request["id"]?.integer
+        else { return }
+        let name = request["execute"]?.string
+        if name == "quit", words["ignore-quit"] != nil { return }
+        say(channels.qmp, "{\"return\": {}, \"id\": \(id)}\n")
+        switch name {
+        case "system_powerdown":
+            presses += 1
+            let needed = Int(words["presses"] ?? "1") ?? 1
+            if words["ignore-power"] == nil, presses >= needed { shutDown("guest-shutdown") }
+        case "quit": shutDown("host-qmp-quit")
+        case "stop": event("STOP", "{}")
+        case "cont": event("RESUME", "{}")
+        default: break
+        }
+    }
+
+    private func answerAgent(_ line: [UInt8]) {
+        guard let request = try? JSONValue(parsing: line), words["agent"] != "silent" else {
+            return
+        }
+        switch request["execute"]?.string {
+        case "guest-sync-delimited":
+            let id = request["arguments"]?["id"]?.integer ?? 0
+            say(channels.agent, [0xFF] + [UInt8]("{\"return\": \(id)}\n".utf8))
+        case "guest-shutdown":
+            if words["agent"] == "stubborn" { return }
+            shutDown("guest-shutdown")
+        case "guest-exec":
+            polls = 0
+            say(channels.agent, #"{"return": {"pid": 77}}"# + "\n")
+        case "guest-exec-status":
+            polls += 1
+            // The answer is `hello`, after one look in vain.
+            let code = words["exec"] ?? "0"
+            let ended = "\"exited\": true, \"exitcode\": \(code), \"out-data\": \"aGVsbG8K\""
+            say(channels.agent, "{\"return\": {\(polls > 1 ? ended : "\"exited\": false")}}\n")
+        case "guest-ping": say(channels.agent, #"{"return": {}}"# + "\n")
+        case let name:
+            say(
+                channels.agent,
+                #"{"error": {"class": "CommandNotFound", "desc": "no \#(name ?? "")"}}"# + "\n")
+        }
+    }
+
+    private func shutDown(_ reason: String) {
+        event("SHUTDOWN", "{\"guest\": true, \"reason\": \"\(reason)\"}")
+        exit(0)
+    }
+
+    private func event(_ name: String, _ data: String) {
+        say(channels.qmp, "{\"event\": \"\(name)\", \"data\": \(data)}\n")
+    }
+
+    private func print(_ line: String) { say(channels.console, line + "\r\n") }
+    private func text(_ line: [UInt8]) -> String { String(decoding: line, as: UTF8.self) }
+    private func say(_ fd: Int32, _ text: String) { say(fd, [UInt8](text.utf8)) }
+    private func say(_ fd: Int32, _ bytes: [UInt8]) {
+        do { try write(fd, bytes) } catch { exit(0) }
+    }
+
+    private func speakGarbage() {
+        let garbage = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 167 &+ 13) }
+        for fd in [channels.qmp, channels.agent, channels.ready, channels.console] {
+            say(fd, garbage + [10])
+        }
+    }
+
+    private func flood() {
+        let line = [UInt8](String(repeating: "flood ", count: 20).utf8) + [10]
+        for _ in 0..<40_000 { say(channels.console, line) }
+    }
+}
+
+/// How often this VM was started before, counting this start.
+private func countStarts() -> Int {
+    guard let path = environment("FAKE_COUNT") else { return 0 }
+    let count = Int((try? Files.readText(path)) ?? "") ?? 0
+    try? Files.write(path, "\(count + 1)")
+    return count
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the supervisor's tests run as processes of their own: `supervise SPEC` is a supervisor on
+// its main thread, `ask SOCKET` tells whether a supervisor answers this user, anything else is the
+// hypervisor that it starts.
+import Glibc
+import Linux
+import Supervisor
+
+if CommandLine.arguments.count == 3, CommandLine.arguments[1] == "supervise" {
+    do {
+        exit(Supervisor.run(try SuperviseSpec.read(CommandLine.arguments[2])))
+    } catch {
+        print(error)
+        exit(1)
+    }
+} else if CommandLine.arguments.count == 3, CommandLine.arguments[1] == "ask" {
+    let socket = try UnixSocket.connect(CommandLine.arguments[2])
+    // The supervisor may have hung up already.
+    Signals.ignoreBrokenPipes()
+    try? socket.write("{\"do\":\"status\"}\n".utf8)
+    let answer = (try? socket.read(1)) ?? []
+    print(answer.isEmpty ? "refused" : "answered")
+} else {
+    FakeVMM().run()
+}
