@@ -29,6 +29,8 @@ let package = Package(
     targets: [
         room("Arguments"),
         room("Supervisor", "Hypervisors", "Fleets", "Linux"),
+        room("Images", "Fleets", "Linux", plugins: ["GuestPrograms"]),
+        .plugin(name: "GuestPrograms", capability: .buildTool()),
         room("Hypervisors", "Fleets", "Linux"),
         room("Storage", "Fleets", "Linux"),
         room("Planning", "Fleets"),
@@ -50,6 +52,7 @@ let package = Package(
             swiftSettings: strict),
         tests("Arguments"),
         tests("Storage", "Linux"),
+        tests("Images", "Fleets", "Linux", "Support"),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Linux
+
+/// Why an image could not be built, kept or found.
+package enum ImageError: Error, Equatable, CustomStringConvertible {
+    case unknownImage(String)
+    case unsupported(image: String)
+    case unreadableSource(image: String, SystemError)
+    case missingTool(name: String, package: String)
+    case notRoot
+    /// A package that the archive does not have; the caller adds file and line.
+    case unknownPackage(String, image: String)
+    case noSpace(path: String)
+    case failed(image: String, step: String, output: String)
+    case badKernel(String)
+    case inUse(image: String, by: [String])
+    case newerFormat(path: String)
+    case damaged(path: String, reason: String)
+    case system(SystemError)
+
+    package var description: String {
+        switch self {
+        case .unknownImage(let name):
+            "there is no image '\(name)': neither Martlet nor the fleet file defines it"
+        case .unsupported(let image):
+            "the image '\(image)' is made from an OCI image or a foreign disk: not available yet"
+        case .unreadableSource(let image, let error):
+            "the image '\(image)' takes a file that cannot be read: \(error)"
+        case .missingTool(let name, let package):
+            "'\(name)' is not installed: it comes with the Debian package \(package)"
+        case .notRoot:
+            "building an image mounts file systems and keeps the owners of files: "
+                + "run 'martlet build' as root, or import an image that was built elsewhere"
+        case .unknownPackage(let package, let image):
+            "image '\(image)': Debian has no package '\(package)'"
+        case .noSpace(let path):
+            "no space left on the disk that holds \(path): free some, or run 'martlet prune'"
+        case .failed(let image, let step, let output):
+            "image '\(image)': \(step) failed: \(output)"
+        case .badKernel(let reason):
+            "the kernel package cannot be used: \(reason)"
+        case .inUse(let image, let users):
+            "the image '\(image)' is used by \(users.joined(separator: ", ")): destroy or change them first"
+        case .newerFormat(let path):
+            "\(path) was made by a newer martlet: update martlet, or build the image again"
+        case .damaged(let path, let reason): "\(path) is damaged: \(reason)"
+        case .system(let error): error.description
+        }
+    }
+}

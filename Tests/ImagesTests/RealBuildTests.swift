@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Glibc
+import Linux
+import Support
+import Synchronization
+import Testing
+
+@testable import Images
+
+/// Builds real images; the store is kept between runs, so that only the first one takes long.
+@Suite(.enabled(if: getuid() == 0, "building images needs root"), .serialized)
+struct RealBuildTests {
+    private static let store = ImageStore(root: imageCache)
+    private let builder = Builder(store: Self.store)
+
+    /// What a build reported, by image.
+    private final class Steps: Sendable {
+        let all = Mutex<[BuildProgress]>([])
+        var images: Set<String> { Set(all.withLock { $0 }.map(\.image)) }
+        func add(_ progress: BuildProgress) { all.withLock { $0.append(progress) } }
+    }
+
+    private func tools(_ run: String = "true", package: String = "tree") -> ImageRecipe {
+        var recipe = ImageRecipe(name: "test-tools")
+        recipe.from = "core"
+        recipe.packages = [package]
+        recipe.files = ["/etc/motd": ImageFile(text: "Welcome\n")]
+        recipe.run = [run]
+        return recipe
+    }
+
+    @Test(.timeLimit(.minutes(10))) func coreIsComplete() async throws {
+        let image = try #require(try await builder.ensure(["core"], recipes: [])["core"])
+        #expect(image.layers.count == 2)
+        #expect(image.packages["openssh-server"] != nil)
+        #expect(image.packages.keys.contains { $0.hasPrefix("linux-image-6.1") })
+        let files = Self.store.bootFiles(image)
+        for file in files.layers + [files.kernel, files.initramfs] { #expect(Files.exists(file)) }
+        #expect(files.commandLine.hasSuffix("martlet.layers=2"))
+        #expect(try builder.current("core", recipes: [])?.digest == image.digest)
+    }
+
+    /// A changed package builds one layer; the same recipe gives the same bytes again; two builds
+    /// at once build it once.
+    @Test(.timeLimit(.minutes(10))) func onlyTheChangedLayerIsBuilt() async throws {
+        let core = try #require(try await builder.ensure(["core"], recipes: [])["core"])
+        // A script that no earlier run had, so that the layer is not there yet.
+        let recipe = tools("test \(Clock.monotonic()) -gt 0; date +%s%N >/var/log/noise")
+        #expect(try builder.current("test-tools", recipes: [recipe]) == nil)
+        let steps = Steps()
+        async let first = builder.ensure(["test-tools"], recipes: [recipe], progress: steps.add)
+        async let second = builder.ensure(["test-tools"], recipes: [recipe], progress: steps.add)
+        let results = try await (first["test-tools"], second["test-tools"])
+        let image = try #require(results.0)
+        #expect(results.1?.digest == image.digest)
+        #expect(steps.images == ["test-tools"])
+        let packed = steps.all.withLock { $0 }.filter { $0.step == "packing the layer" }
+        #expect(packed.count == 1)
+        #expect(image.layers.prefix(2) == core.layers[...])
+        #expect(core.changes(to: image).map(\.package).contains("tree"))
+
+        let chain = try LayerRecipe.chain(for: "test-tools", recipes: [recipe])
+        let key = try #require(chain.last).key(above: core.layers[1].digest, mirror: builder.mirror)
+        try Files.remove(Self.store.recipeFile(key))
+        let again = try await builder.ensure(["test-tools"], recipes: [recipe], progress: steps.add)
+        #expect(again["test-tools"]?.digest == image.digest)
+        #expect(
+            steps.all.withLock { $0 }.filter { $0.step == "packing the layer" }.count == 2)
+
+        try await Self.store.remove("test-tools", inUse: [core.digest: ["test"]])
+        #expect(try WorkFolder.active(Self.store.root) == 0)
+    }
+
+    @Test(.timeLimit(.minutes(5))) func namesWhatFails() async throws {
+        await #expect(throws: ImageError.unknownPackage("no-such-thing", image: "test-tools")) {
+            try await builder.ensure(["test-tools"], recipes: [tools(package: "no-such-thing")])
+        }
+        let error = await #expect(throws: ImageError.self) {
+            try await builder.ensure(["test-tools"], recipes: [tools("echo broken; exit 3")])
+        }
+        let text = try #require(error).description
+        #expect(text.hasPrefix("image 'test-tools': running script 1 of 1 failed: "))
+        #expect(text.hasSuffix("broken"))
+        #expect(try Files.list("\(Self.store.root)/tmp") == ["lock"], "nothing is left over")
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// /init of the initramfs: from an image's layers and a VM's data volume to a root that systemd can
+// run on. Everything below / is read-only, because an overlay without an upper folder cannot be
+// anything else; /var, /home and /root are the data volume.
+//
+// Disks are found by their virtio serial: layer0 (the lowest) to layerN, and data.
+// Kernel command line: martlet.layers=N (default 1), martlet.data=tmpfs (a VM that keeps nothing).
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common.h"
+#include "identity.h"
+
+#define ROOT "/sysroot"
+#define OWN_LAYER "/own"
+#define LAYER_PATH "/layers/%d"
+#define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
+
+enum { disk_deadline_ms = 10000, max_layers = 32 };
+
+static void mount_kernel_filesystems(void) {
+    make_folders("/dev", 0755);
+    make_folders("/proc", 0755);
+    make_folders("/sys", 0755);
+    make_folders("/run", 0755);
+    mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=0755");
+    int console = open("/dev/console", O_RDWR | O_NOCTTY);
+    for (int fd = 0; console >= 0 && fd < 3; fd++) dup2(console, fd);
+    if (console > 2) close(console);
+    mount_or_fail("proc", "/proc", "proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
+    mount_or_fail("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
+    mount_or_fail("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=20%");
+}
+
+// Loads the modules in the order of /modules/list and frees their memory.
+static void load_modules(void) {
+    struct text list = {0};
+    if (read_file("/modules/list", &list) < 0) fail("cannot read the list of modules");
+    for (char *name = strtok(list.bytes, "\n"); name; name = strtok(NULL, "\n")) {
+        char path[256];
+        snprintf(path, sizeof path, "/modules/%s", name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+            fail("cannot load the module %s", name);
+        close(fd);
+        unlink(path);
+    }
+    free(list.bytes);
+}
+
+// The value of a word on the kernel command line, or `fallback`.
+static const char *option(const char *name, const char *fallback) {
+    static struct text line;
+    size_t length = strlen(name);
+    if (!line.bytes && read_file("/proc/cmdline", &line) < 0) fail("cannot read /proc/cmdline");
+    for (char *word = line.bytes; *word;) {
+        size_t size = strcspn(word, " \n");
+        if (size > length && !strncmp(word, name, length) && word[length] == '=')
+            return strndup(word + length + 1, size - length - 1);
+        word += size + strspn(word + size, " \n");
+    }
+    return fallback;
+}
+
+static int disk_with_serial(const char *serial, char device[64]) {
+    DIR *folder = opendir("/sys/block");
+    struct dirent *entry;
+    int found = 0;
+    while (folder && !found && (entry = readdir(folder))) {
+        char path[300];
+        struct text text = {0};
+        snprintf(path, sizeof path, "/sys/block/%s/serial", entry->d_name);
+        if (!strncmp(entry->d_name, "vd", 2) && read_file(path, &text) == 0) {
+            text.bytes[strcspn(text.bytes, "\n")] = 0;
+            found = !strcmp(text.bytes, serial);
+            snprintf(device, 64, "/dev/%.50s", entry->d_name);
+        }
+        free(text.bytes);
+    }
+    if (folder) closedir(folder);
+    return found;
+}
+
+static void wait_for_disk(const char *serial, char device[64]) {
+    for (int waited = 0; waited < disk_deadline_ms; waited++) {
+        if (disk_with_serial(serial, device)) return;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    reject("no disk with the serial '%s'", serial);
+}
+
+static void mount_layers(int layers) {
+    for (int layer = 0; layer < layers; layer++) {
+        char serial[16], path[64], device[64];
+        snprintf(serial, sizeof serial, "layer%d", layer);
+        snprintf(path, sizeof path, LAYER_PATH, layer);
+        wait_for_disk(serial, device);
+        make_folders(path, 0755);
+        if (mount(device, path, "erofs", MS_RDONLY, NULL) < 0)
+            fail("cannot mount %s (%s)", serial, device);
+    }
+    make_folders(OWN_LAYER, 0755);
+    mount_or_fail("martlet", OWN_LAYER, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755");
+}
+
+// The identity on top, then the layers from the highest to the lowest; no upper folder.
+static void mount_root(int layers) {
+    struct text options = {0};
+    append_string(&options, "lowerdir=" OWN_LAYER);
+    for (int layer = layers - 1; layer >= 0; layer--) {
+        char path[64];
+        snprintf(path, sizeof path, ":" LAYER_PATH, layer);
+        append_string(&options, path);
+    }
+    make_folders(ROOT, 0755);
+    mount_or_fail("martlet", ROOT, "overlay", MS_RDONLY, options.bytes);
+    free(options.bytes);
+}
+
+// Looks at the data volume before mounting it, so that the message says what is wrong. Returns the
+// number of blocks to grow to, or 0 when the filesystem fills its disk.
+static uint64_t examine_data(const char *device) {
+    unsigned char super[1024];
+    uint64_t bytes;
+    int disk = open(device, O_RDONLY | O_CLOEXEC);
+    if (disk < 0 || pread(disk, super, sizeof super, 1024) != sizeof super ||
+        ioctl(disk, BLKGETSIZE64, &bytes) < 0)
+        fail("cannot read the data volume");
+    close(disk);
+    uint16_t magic;
+    uint32_t low, high, log_block;
+    memcpy(&low, super + 0x4, 4);
+    memcpy(&log_block, super + 0x18, 4);
+    memcpy(&magic, super + 0x38, 2);
+    memcpy(&high, super + 0x150, 4);
+    if (magic != 0xef53) reject("the data volume holds no ext4 filesystem");
+    uint64_t blocks = low | (uint64_t)high << 32, wanted = bytes >> (10 + log_block);
+    if (blocks > wanted)
+        reject("the data volume has %llu blocks, but its filesystem %llu: it was made smaller",
+               (unsigned long long)wanted, (unsigned long long)blocks);
+    return blocks < wanted ? wanted : 0;
+}
+
+static void mount_data(void) {
+    const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOATIME;
+    if (!strcmp(option("martlet.data", "disk"), "tmpfs")) {
+        mount_or_fail("data", ROOT "/var", "tmpfs", flags, "mode=0755,size=50%");
+        return;
+    }
+    char device[64];
+    wait_for_disk("data", device);
+    uint64_t wanted = examine_data(device);
+    mount_or_fail(device, ROOT "/var", "ext4", flags, "errors=remount-ro");
+    if (!wanted) return;
+    int folder = open(ROOT "/var", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0 || ioctl(folder, EXT4_IOC_RESIZE_FS, &wanted) < 0)
+        fail("cannot grow the filesystem of the data volume");
+    close(folder);
+}
+
+// Fills /var from the image's factory folder, once per image: the stamp comes last.
+static void fill_data(void) {
+    static const char stamp[] = ROOT "/var/lib/martlet/image";
+    struct text text = {0};
+    const char *image = identity_image();
+    if (image && read_file(stamp, &text) == 0 && !strcmp(text.bytes, image)) return;
+    copy_missing(ROOT "/usr/share/factory/var", ROOT "/var", NULL);
+    make_folders(ROOT "/var/home", 0755);
+    make_folders(ROOT "/var/roothome", 0700);
+    if (!image) return;
+    write_file(ROOT "/var/lib/martlet/image.new", image, strlen(image), 0644, 0);
+    sync();
+    if (rename(ROOT "/var/lib/martlet/image.new", stamp) < 0) fail("cannot write %s", stamp);
+}
+
+static void move_mount(const char *from, const char *to) {
+    if (mount(from, to, NULL, MS_MOVE, NULL) < 0) fail("cannot move %s to %s", from, to);
+}
+
+int main(void) {
+    umask(022);
+    mount_kernel_filesystems();
+    load_modules();
+    int layers = atoi(option("martlet.layers", "1"));
+    if (layers < 1 || layers > max_layers) reject("martlet.layers must be 1 to %d", max_layers);
+    mount_layers(layers);
+    identity_apply(OWN_LAYER, LAYER_PATH, layers);
+    mount_root(layers);
+    mount_data();
+    fill_data();
+    identity_make_homes(ROOT);
+    mount_or_fail(ROOT "/var/home", ROOT "/home", NULL, MS_BIND, NULL);
+    mount_or_fail(ROOT "/var/roothome", ROOT "/root", NULL, MS_BIND, NULL);
+
+    move_mount("/dev", ROOT "/dev");
+    move_mount("/proc", ROOT "/proc");
+    move_mount("/sys", ROOT "/sys");
+    move_mount("/run", ROOT "/run");
+    if (chdir(ROOT) < 0) fail("cannot enter the root");
+    move_mount(".", "/");
+    if (chroot(".") < 0 || chdir("/") < 0) fail("cannot enter the root");
+    execl("/usr/lib/systemd/systemd", "systemd", (char *)NULL);
+    fail("cannot start systemd");
+}
