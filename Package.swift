@@ -28,6 +28,9 @@ let package = Package(
     name: "martlet",
     targets: [
         room("Arguments"),
+        room(
+            "Engine", "Planning", "Images", "Hypervisors", "Storage", "Supervisor", "Fleets",
+            "Linux"),
         room("Supervisor", "Hypervisors", "Fleets", "Linux"),
         room("Images", "Fleets", "Linux", plugins: ["GuestPrograms"]),
         .plugin(name: "GuestPrograms", capability: .buildTool()),

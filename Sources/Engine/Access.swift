@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+package import Linux
+import Planning
+
+/// The way into a guest that needs no network: OpenSSH over a virtio-serial port.
+///
+/// The port carries one connection. The first entry opens it as OpenSSH's control master, which
+/// stays for a while; all others are sessions of that connection and cost a fraction.
+package struct Access: Sendable {
+    private let files: VMLayout
+    private let ssh: String
+    /// How long the connection stays open after its last session.
+    private static let idleSeconds = 120
+
+    init(_ files: VMLayout) throws(StoreError) {
+        guard let ssh = findProgram("ssh") else {
+            throw .missingTool(name: "ssh", package: "openssh-client")
+        }
+        self.files = files
+        self.ssh = ssh
+    }
+
+    /// A program that runs `command` in the guest as `user`; without one, the user's shell.
+    ///
+    /// The connection is root's, and the port carries no second one: other accounts are entered
+    /// from there, as a login.
+    package func program(user: String, command: [String], terminal: Bool) -> Program {
+        var line = command.map(quoted).joined(separator: " ")
+        if user != "root" {
+            line = "runuser -l \(quoted(user))" + (command.isEmpty ? "" : " -c \(quoted(line))")
+        }
+        var arguments = options + [terminal ? "-tt" : "-T", files.name]
+        // Without the last part the shell would become the command, and a command that a signal
+        // ends would be reported as a broken connection instead of as 128 plus n.
+        arguments.append((line.isEmpty ? "exec bash -l" : line) + "\nexit $?")
+        var program = Program(ssh, arguments)
+        program.folder = files.run
+        return program
+    }
+
+    /// A program that copies between host and guest; paths in the guest are `NAME:path`.
+    package func copyProgram(from sources: [String], to target: String) throws(StoreError)
+        -> Program
+    {
+        guard let scp = findProgram("scp") else {
+            throw .missingTool(name: "scp", package: "openssh-client")
+        }
+        var program = Program(
+            scp, options + ["-r", "-o", "User=root", "--"] + sources + [target])
+        program.folder = files.run
+        return program
+    }
+
+    /// Opens the connection unless it is open.
+    package func connect() async throws {
+        // Two first entries at once would otherwise wait for each other's connection to end.
+        let lock = try await blocking { [files] in
+            // The descriptor travels as a number: a noncopyable value cannot leave the closure.
+            try FileLock.wait(files.run + "/ssh.lock").descriptor.duplicate().release()
+        }
+        let held = Descriptor(owning: lock)
+        defer { _ = held.raw }
+        var check = Program(ssh, options + ["-O", "check", files.name])
+        check.folder = files.run
+        if try await check.capture().exit.isSuccess { return }
+        try Files.remove(files.run + "/mux")
+        var master = Program(
+            ssh,
+            options + [
+                "-M", "-N", "-f", "-o", "ControlPersist=\(Access.idleSeconds)", "-o",
+                "ConnectTimeout=30", "-l", "root", files.name,
+            ])
+        master.folder = files.run
+        let output = try await master.capture()
+        guard output.exit.isSuccess else {
+            let words = output.errorText.split(separator: "\n").last.map(String.init)
+            throw StoreError.failed(
+                what: "\(files.name) lets nobody in", reason: words ?? "\(output.exit)")
+        }
+    }
+
+    /// ssh's options for this guest: nothing of the caller's own configuration takes part.
+    private var options: [String] {
+        let settings = [
+            // Relative to the folder that ssh runs in: a long ROOT would not fit into an address.
+            "ControlPath": "mux",
+            "GlobalKnownHostsFile": "/dev/null",
+            "HostKeyAlias": files.name,
+            "IdentitiesOnly": "yes",
+            "IdentityFile": "\"\(files.identity)/access_ed25519\"",
+            "LogLevel": "ERROR",
+            "PasswordAuthentication": "no",
+            "ProxyCommand": "\(quoted(Access.ownPath)) __connect \(files.name)",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": "\"\(files.identity)/known_hosts\"",
+        ]
+        return ["-F", "/dev/null"]
+            + settings.sorted { $0.key < $1.key }.flatMap { ["-o", "\($0.key)=\($0.value)"] }
+    }
+
+    /// This program's own file: after an upgrade of the package it is still the one that runs.
+    private static let ownPath = (try? Files.readLink("/proc/self/exe")) ?? "martlet"
+}
+
+/// A word as a shell takes it literally.
+func quoted(_ word: String) -> String {
+    let plain = word.utf8.allSatisfy {
+        switch $0 {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"):
+            true
+        default: "-_./:=@%+,".utf8.contains($0)
+        }
+    }
+    guard !plain || word.isEmpty else { return word }
+    return "'"
+        + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''")
+        + "'"
+}
+
+extension Engine {
+    /// The way into a running guest; opens the connection.
+    package func access(_ name: String) async throws -> Access {
+        let report = await observer.observe(name)
+        guard report.vm.phase == .running else {
+            throw LifecycleError.notRunning(vm: name, phase: report.vm.phase.rawValue)
+        }
+        let access = try Access(layout.vm(name))
+        try await access.connect()
+        return access
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Fleets
+package import Images
+import Linux
+package import Planning
+
+extension Engine {
+    private var builder: Builder { Builder(store: images) }
+
+    /// The name under which an image is built: that of a recipe which stands inline is its VM's.
+    package static func imageName(of vm: VM) -> String {
+        switch vm.image {
+        case .named(let name): name
+        case .inline: "vm.\(vm.name)"
+        }
+    }
+
+    /// The fleet's recipes, those that stand inline in VMs among them.
+    package static func recipes(of fleet: Fleet?) -> [ImageRecipe] {
+        guard let fleet else { return [] }
+        let inline = fleet.vms.compactMap { vm -> ImageRecipe? in
+            guard case .inline(var recipe) = vm.image else { return nil }
+            recipe.name = imageName(of: vm)
+            return recipe
+        }
+        return fleet.images + inline
+    }
+
+    /// The image of a VM as far as it is known without building anything.
+    ///
+    /// What the current recipes and the packages of the last build give is what is declared; newer
+    /// packages come in with `build --refresh` alone.
+    package func desiredImage(of vm: VM, in fleet: Fleet) -> DesiredImage {
+        let name = Engine.imageName(of: vm)
+        let image = try? builder.current(name, recipes: Engine.recipes(of: fleet))
+        return image.map { .built(digest: $0.digest) } ?? .unbuilt(name: name)
+    }
+
+    /// The digest that a VM's image has by now; nil when it has to be built first.
+    package func newestDigest(of vm: VM, in fleet: Fleet?) -> String? {
+        let recipes = Engine.recipes(of: fleet)
+        return (try? builder.current(Engine.imageName(of: vm), recipes: recipes))?.digest
+    }
+
+    /// Builds what is missing of these images, and returns them by name.
+    package func buildImages(
+        _ names: [String], in fleet: Fleet?, refresh: Bool = false
+    ) async throws -> [String: ImageManifest] {
+        let built = try await builder.ensure(
+            names, recipes: Engine.recipes(of: fleet), refresh: refresh
+        ) { reporter.working($0.image, $0.step) }
+        return built
+    }
+
+    /// The digest of one image, built if it has to be.
+    package func ensureImage(named name: String, in fleet: Fleet?) async throws -> String {
+        if let image = try images.resolve(name), fleet?.image(name) == nil,
+            !LayerRecipe.builtIn.contains(name)
+        {
+            return image.digest
+        }
+        guard let image = try await buildImages([name], in: fleet)[name] else {
+            throw ImageError.unknownImage(name)
+        }
+        return image.digest
+    }
+
+    /// Builds the images of the VMs that are to be changed; each that fails costs only its own VMs.
+    ///
+    /// Returns the digest of each VM's image, and why others have none.
+    package func buildImages(
+        for fleet: Fleet, only names: [String]
+    ) async -> (digests: [String: String], failures: [String: any Error]) {
+        var digests: [String: String] = [:]
+        var failures: [String: any Error] = [:]
+        let vms = fleet.vms.filter { vm in
+            vm.enable && (names.isEmpty || names.contains(vm.name)) && isAvailable(vm)
+        }
+        for (image, users) in Dictionary(grouping: vms, by: Engine.imageName)
+            .sorted(by: { $0.key < $1.key })
+        {
+            do {
+                let digest = try await ensureImage(named: image, in: fleet)
+                for vm in users { digests[vm.name] = digest }
+            } catch {
+                reporter.finished(image, ok: false, sentence(error))
+                for vm in users { failures[vm.name] = error }
+            }
+        }
+        return (digests, failures)
+    }
+
+    /// Which VMs use an image now, or will at their next start, by digest.
+    package func imageUsers() async throws -> [String: [String]] {
+        var users: [String: [String]] = [:]
+        for report in try await observer.observeAll().reports {
+            let digests = [report.vm.applied, report.vm.running].compactMap { $0?.imageDigest }
+            for digest in Set(digests) { users[digest, default: []].append(report.vm.name) }
+        }
+        return users
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Hypervisors
+import Images
+import Linux
+import Supervisor
+
+/// Turns a generation into what its supervisor is to do; pure, so that a test reads it as a table.
+struct MachinePlan {
+    let generation: GenerationRecord
+    let files: VMLayout
+    let uuid: String
+    let accelerator: Hypervisors.Accelerator
+    let hypervisor: String
+    let boot: BootFiles
+    let entries: [LaunchSpec.FirmwareEntry]
+    let oemStringFiles: [String]
+
+    private var vm: VM { generation.vm }
+
+    func superviseSpec() -> SuperviseSpec {
+        var spec = SuperviseSpec(
+            name: vm.name, generation: generation.number, imageDigest: generation.imageDigest,
+            launch: launchSpec(), hypervisor: hypervisor,
+            paths: SuperviseSpec.Paths(
+                lock: files.lock, runRecord: files.runRecord, exitRecord: files.exitRecord,
+                consoleLog: files.consoleLog, eventLog: files.events, runFolder: files.sockets,
+                spec: files.launch))
+        spec.apply(vm)
+        return spec
+    }
+
+    private func launchSpec() -> LaunchSpec {
+        LaunchSpec(
+            name: vm.name, uuid: uuid, accelerator: accelerator,
+            machine: vm.machine == .microvm ? .microvm : .q35,
+            cpu: accelerator == .kvm ? "host" : "max", vcpu: vm.vcpu,
+            memoryBytes: Int64(vm.memory.max.bytes), kernel: boot.kernel,
+            initramfs: boot.initramfs,
+            kernelParameters: words(boot.commandLine) + vm.kernel.parameters, layers: boot.layers,
+            disks: [.init(path: files.dataVolume, format: .qcow2, serial: "data")],
+            interfaces: interfaces(), firmwareEntries: entries, oemStringFiles: oemStringFiles)
+    }
+
+    private func words(_ line: String) -> [String] { line.split(separator: " ").map(String.init) }
+
+    /// The VM's forwards go to its first interface; there is one, of the kind `user`.
+    private func interfaces() -> [LaunchSpec.Interface] {
+        vm.interfaces.enumerated().map { index, interface in
+            LaunchSpec.Interface(
+                mac: interface.mac?.description ?? "",
+                backend: .user(
+                    forwards: index == 0 ? vm.ports.map(LaunchSpec.Forward.init) : [],
+                    restrict: false))
+        }
+    }
+}
+
+extension SuperviseSpec {
+    /// Takes over what the host alone uses: a running supervisor can read this part again.
+    mutating func apply(_ vm: VM) {
+        boot.deadline = vm.boot.deadline.seconds
+        restart.policy = .init(vm.restart)
+        stopGrace = vm.stop.grace.seconds
+        health = vm.health.compactMap(HealthCheck.init)
+    }
+}
+
+extension SuperviseSpec.Restart.Policy {
+    init(_ policy: RestartPolicy) {
+        self =
+            switch policy {
+            case .no: .no
+            case .onFailure: .onFailure
+            case .always: .always
+            }
+    }
+}
+
+extension SuperviseSpec.HealthCheck {
+    init?(_ check: Fleets.HealthCheck) {
+        guard let asked = check.probe else { return nil }
+        let probe: Probe =
+            switch asked {
+            case .http(let target): .http(port: target.port, path: target.path)
+            case .tcp(let port): .tcp(port: port.number)
+            case .dns(let name): .dns(name: name)
+            case .exec(let command): .exec(command: command)
+            }
+        self.init(probe)
+        interval = check.interval.seconds
+        timeout = check.timeout.seconds
+        retries = check.retries
+        startup = check.startup.seconds
+    }
+}
+
+extension LaunchSpec.Forward {
+    init(_ port: PortForward) {
+        self.init(
+            port.transport == .udp ? .udp : .tcp, hostAddress: port.address.description,
+            hostPort: port.host, guestPort: port.guest)
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Glibc
+import Hypervisors
+import Images
+import Linux
+import Storage
+import Supervisor
+
+extension Engine {
+    /// Makes everything that a VM's supervisor needs; doing it again changes nothing.
+    ///
+    /// It is the privileged half of a start: folders of the VM's user, the data volume, the
+    /// identity and the credentials, and at last the word on what to do, `launch.json`.
+    package func prepare(_ name: String) async throws {
+        let files = layout.vm(name)
+        let user = try allocateUser(name)
+        let (generation, identity) = try await makeLasting(name)
+        try checkPorts(generation.vm)
+        try checkReach(name, [layout.run], by: user)
+        try prepareFolders(files, user: user)
+        let spec = try superviseSpec(generation, identity, files)
+        Checkpoint.pass()
+        try write(files.launch, encoded(spec), ownedBy: user)
+    }
+
+    /// Makes what a VM has also when it does not run: its identity and its disks.
+    @discardableResult
+    func makeLasting(_ name: String) async throws -> (GenerationRecord, Identity) {
+        guard let generation = try store.current(name) else {
+            throw LifecycleError.notCreated(name)
+        }
+        let files = layout.vm(name)
+        let user = try allocateUser(name)
+        try checkReach(name, [files.path], by: user)
+        let uuid = generation.vm.uuid?.text
+        let identity = try await Identity.ensure(files, uuid: uuid, user: user)
+        Checkpoint.pass()
+        try await prepareDisks(generation, files, user: user)
+        Checkpoint.pass()
+        return (generation, identity)
+    }
+
+    /// What a supervisor is to do for a generation, with the files that its hypervisor reads.
+    func superviseSpec(
+        _ generation: GenerationRecord, _ identity: Identity, _ files: VMLayout
+    ) throws -> SuperviseSpec {
+        let vm = generation.vm
+        let user = identity.user
+        guard let image = try images.resolve(generation.imageDigest) else {
+            throw LifecycleError.missingImage(vm: vm.name, digest: generation.imageDigest)
+        }
+        let boot = images.bootFiles(image)
+        try checkReach(vm.name, ([boot.kernel] + boot.layers).map(Files.parent), by: user)
+        return MachinePlan(
+            generation: generation, files: files, uuid: identity.uuid,
+            accelerator: accelerator(for: vm), hypervisor: try hypervisor(), boot: boot,
+            entries: try writeEntries(vm, identity, image, files, user: user),
+            oemStringFiles: try writeOEMStrings(vm, files, user: user)
+        ).superviseSpec()
+    }
+
+    /// Refuses folders that a VM's own user cannot pass; its supervisor would say less, and later.
+    private func checkReach(_ vm: String, _ folders: [String], by user: UInt32?) throws {
+        guard let user else { return }
+        for folder in folders {
+            var path = folder
+            while !Files.exists(path) { path = Files.parent(path) }
+            while true {
+                var info = stat()
+                try check("stat \(path)") { stat(path, &info) }
+                let needed = info.st_uid == user ? S_IXUSR : S_IXOTH
+                guard info.st_mode & needed != 0 else {
+                    throw LifecycleError.unreachable(vm: vm, folder: path, user: user)
+                }
+                if path == "/" { break }
+                path = Files.parent(path)
+            }
+        }
+    }
+
+    /// Takes away what `prepare` made for one run; the disks and the identity stay.
+    package func release(_ name: String) throws {
+        try Files.remove(layout.vm(name).run)
+    }
+
+    private func prepareDisks(
+        _ generation: GenerationRecord, _ files: VMLayout, user: UInt32?
+    ) async throws {
+        try makeFolder(files.disks, ownedBy: user)
+        let size = Int64(generation.vm.disk.bytes)
+        let disk = Disk(path: files.dataVolume, format: .qcow2)
+        try await disk.create(bytes: size, label: "data", uuid: randomUUID())
+        try await disk.grow(to: size)
+        if let user { try Files.setOwner(disk.path, user: user, group: user) }
+    }
+
+    private func prepareFolders(_ files: VMLayout, user: UInt32?) throws {
+        try makeFolder(files.logs, ownedBy: user)
+        // What an earlier run left must not be taken for the end of this one.
+        try Files.remove(files.exitRecord)
+        try Files.remove(files.runRecord)
+        try Files.makeFolder(layout.run)
+        // The VM's user must pass through to its sockets, and list nothing.
+        try Files.makeFolder(files.run, mode: 0o711)
+        try makeFolder(files.sockets, ownedBy: user)
+        try makeFolder(files.credentials, ownedBy: nil)
+        if user != nil { try Files.setMode(files.credentials, 0o711) }
+        if !Files.exists(files.lock) { try Files.write(files.lock, "", mode: 0o600) }
+        if let user { try Files.setOwner(files.lock, user: user, group: user) }
+    }
+
+    /// The guest's identity and credentials as files that only the VM's user can read.
+    private func writeEntries(
+        _ vm: VM, _ identity: Identity, _ image: ImageManifest, _ files: VMLayout, user: UInt32?
+    ) throws -> [LaunchSpec.FirmwareEntry] {
+        let guest = GuestIdentity(
+            vm, identity: identity, imageDigest: image.digest, defaultKeys: Engine.ownKeys())
+        return try guest.firmwareEntries().enumerated().map { index, entry in
+            let path = "\(files.credentials)/entry-\(index)"
+            try write(path, entry.content, ownedBy: user)
+            return LaunchSpec.FirmwareEntry(name: entry.name, path: path)
+        }
+    }
+
+    private func writeOEMStrings(
+        _ vm: VM, _ files: VMLayout, user: UInt32?
+    ) throws -> [String] {
+        try vm.oemStrings.enumerated().map { index, text in
+            let path = "\(files.credentials)/oem-\(index)"
+            try write(path, Array(text.utf8), ownedBy: user)
+            return path
+        }
+    }
+
+    /// The public keys of whoever runs martlet: those of the person behind sudo, not root's.
+    static func ownKeys() -> [String] {
+        let person = environment("SUDO_USER").flatMap { getpwnam($0) }
+        let home = person.map { String(cString: $0.pointee.pw_dir) } ?? environment("HOME")
+        guard let home, let names = try? Files.list(home + "/.ssh") else { return [] }
+        return names.filter { $0.hasPrefix("id_") && $0.hasSuffix(".pub") }.compactMap { name in
+            let text = try? Files.readText("\(home)/.ssh/\(name)")
+            let line = text.map { String($0.prefix { $0 != "\n" }) } ?? ""
+            // A file that is no key must not reach the guest's configuration.
+            return AuthorizedKey(line)?.text
+        }
+    }
+
+    private func checkPorts(_ vm: VM) throws {
+        guard isRoot else { return }
+        let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+        let first = (try? Files.readText(path)).flatMap { UInt16($0.prefix { $0 != "\n" }) } ?? 1024
+        for forward in vm.ports where forward.host < first {
+            throw LifecycleError.privilegedPort(vm: vm.name, port: forward.host)
+        }
+    }
+
+    private func hypervisor() throws -> String {
+        // For tests: a program that behaves as QEMU would, or does not.
+        if let path = environment("MARTLET_QEMU") { return path }
+        guard let path = findProgram(QEMU.program) else {
+            throw StoreError.missingTool(name: QEMU.program, package: QEMU.package)
+        }
+        return path
+    }
+
+    private func accelerator(for vm: VM) -> Hypervisors.Accelerator {
+        switch vm.accelerator {
+        case .tcg: .tcg
+        case .kvm: .kvm
+        case .auto: Hypervisors.Accelerator.detect().accelerator
+        }
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Glibc
+import Linux
+import Planning
+import Supervisor
+
+/// Why a VM is not where it was wanted.
+package enum LifecycleError: Error, Equatable, CustomStringConvertible {
+    case notCreated(String)
+    case failed(vm: String, reason: String)
+    case privilegedPort(vm: String, port: UInt16)
+    case timeout(vm: String, waitingFor: String)
+    case notRunning(vm: String, phase: String)
+    case missingImage(vm: String, digest: String)
+    case unreachable(vm: String, folder: String, user: UInt32)
+
+    package var description: String {
+        switch self {
+        case .notCreated(let vm): "\(vm) does not exist yet: 'martlet up \(vm)' makes it"
+        case .failed(let vm, let reason): "\(vm) did not start: \(reason)"
+        case .privilegedPort(let vm, let port):
+            "\(vm) forwards port \(port) of the host, and ports below 1024 are closed to the "
+                + "unprivileged user that it runs as: use a higher port, or lower "
+                + "net.ipv4.ip_unprivileged_port_start"
+        case .missingImage(let vm, let digest):
+            "the image \(digest.prefix(12)) of \(vm) is gone: 'martlet up \(vm)' builds it again"
+        case .unreachable(let vm, let folder, let user):
+            "\(vm) runs as a user of its own (\(user)), who cannot pass the folder \(folder): "
+                + "'chmod o+x \(folder)', or keep the fleet elsewhere with MARTLET_ROOT and "
+                + "MARTLET_RUN"
+        case .notRunning(let vm, let phase): "\(vm) is \(phase), not running"
+        case .timeout(let vm, let what): "\(vm) is not \(what) within the time given"
+        }
+    }
+}
+
+extension Engine {
+    /// Starts a VM that does not run, and returns when its guest is up, with the seconds that took.
+    package func start(_ name: String) async throws -> Double {
+        try await changing(name) { files in try await launch(name, files) }
+    }
+
+    func launch(_ name: String, _ files: VMLayout) async throws -> Double {
+        let report = await observer.observe(name)
+        if report.vm.phase.isLive { return try await awaitBoot(name) }
+        reporter.working(name, "preparing")
+        try await prepare(name)
+        Checkpoint.pass()
+        reporter.working(name, "booting")
+        try await startSupervisor(name, files)
+        Checkpoint.pass()
+        return try await awaitBoot(name)
+    }
+
+    /// Starts `martlet supervise NAME` as the VM's own user, in a session of its own: it outlives us.
+    private func startSupervisor(_ name: String, _ files: VMLayout) async throws {
+        let user = try allocateUser(name)
+        var program = Program("/proc/self/exe", ["supervise", name])
+        program.name = "martlet"
+        program.environment = [
+            "MARTLET_ROOT=\(layout.root)", "MARTLET_RUN=\(layout.run)",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        ]
+        program.folder = "/"
+        program.user = user
+        program.group = user
+        if user != nil, let kvm = groupOf("/dev/kvm") { program.groups = [kvm] }
+        do {
+            try await Supervisor.start(program, log: files.supervisorLog)
+        } catch let error as StartError {
+            throw LifecycleError.failed(vm: name, reason: error.description)
+        }
+    }
+
+    private func groupOf(_ path: String) -> UInt32? {
+        var info = stat()
+        return stat(path, &info) == 0 ? info.st_gid : nil
+    }
+
+    /// Waits for the VMs that another run has begun to start, and which therefore need no change.
+    package func awaitStarting(_ names: [String]) async -> [Outcome] {
+        var outcomes: [Outcome] = []
+        for name in names where await observer.observe(name).vm.phase == .starting {
+            reporter.working(name, "booting")
+            let start = Clock.monotonic()
+            let result: Result<String, any Error>
+            do {
+                result = .success("up after \(tenths(try await awaitBoot(name))) s")
+            } catch {
+                result = .failure(error)
+            }
+            let seconds = Double(Clock.monotonic() - start) / 1e9
+            let outcome = Outcome(vm: name, action: "start", seconds: seconds, result: result)
+            reporter.finished(name, ok: outcome.ok, outcome.detail)
+            outcomes.append(outcome)
+        }
+        return outcomes
+    }
+
+    /// Waits until the guest is up, or until its supervisor has given up.
+    func awaitBoot(_ name: String) async throws -> Double {
+        // Until the supervisor has taken the lock, the VM looks as stopped as before.
+        let patience = Clock.monotonic() + 10_000_000_000
+        var wasLive = false
+        while true {
+            let report = await observer.observe(name)
+            switch report.vm.phase {
+            case .running, .paused:
+                if let seconds = report.observation.status?.bootSeconds { return seconds }
+                wasLive = true
+            case .starting, .stopping: wasLive = true
+            case .failed where wasLive || report.observation.exit != nil, .stopped where wasLive:
+                throw LifecycleError.failed(
+                    vm: name, reason: report.vm.reason ?? "the guest powered itself off")
+            default:
+                if Clock.monotonic() > patience {
+                    throw LifecycleError.failed(
+                        vm: name,
+                        reason: report.vm.reason ?? "its supervisor did not come up")
+                }
+            }
+            try await Task.sleep(for: .milliseconds(30))
+        }
+    }
+
+}
