@@ -26,7 +26,12 @@ func tests(_ name: String, _ imports: String...) -> Target {
 
 let package = Package(
     name: "martlet",
+    products: [.executable(name: "martlet", targets: ["martlet"])],
     targets: [
+        .executableTarget(name: "martlet", dependencies: ["Commands"], swiftSettings: strict),
+        room(
+            "Commands", "Arguments", "Engine", "Planning", "Images", "Hypervisors", "Storage",
+            "Supervisor", "Fleets", "Linux"),
         room("Arguments"),
         room(
             "Engine", "Planning", "Images", "Hypervisors", "Storage", "Supervisor", "Fleets",
@@ -54,6 +59,8 @@ let package = Package(
             name: "Support", dependencies: ["Linux"], path: "Tests/Support",
             swiftSettings: strict),
         tests("Arguments"),
+        tests("Commands", "Arguments", "Engine", "Fleets", "Linux"),
+        tests("Engine", "Images", "Supervisor", "Fleets", "Linux"),
         tests("Storage", "Linux"),
         tests("Images", "Fleets", "Linux", "Support"),
     ],

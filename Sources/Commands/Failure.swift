@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+import Arguments
+import Engine
+package import Fleets
+import Images
+import Linux
+import Storage
+
+/// The exit codes that scripts rely on.
+package enum ExitCode: Int32, CaseIterable, Sendable {
+    case done = 0
+    case failed = 1
+    case changesPending = 2
+    case usage = 64
+    case invalidFleet = 65
+    case notFound = 66
+    case unavailable = 69
+    case locked = 75
+    case noPrivilege = 77
+    case hostNotReady = 78
+
+    /// What the manual says about it.
+    package var meaning: String {
+        switch self {
+        case .done: "Done."
+        case .failed: "Failed; the message says what, where, why and what to do."
+        case .changesPending: "`plan --check` only: changes are pending."
+        case .usage: "Wrong usage; the message names the nearest verb or option."
+        case .invalidFleet:
+            "The fleet file is invalid; every mistake is printed as FILE:LINE:COLUMN: path: message."
+        case .notFound: "No such file, VM, image, snapshot or backup."
+        case .unavailable: "Something needed is not there: a tool, KVM, the API."
+        case .locked: "Locked by another run; try again."
+        case .noPrivilege: "Privilege is needed."
+        case .hostNotReady: "The host is not set up for this; see `martlet doctor`."
+        }
+    }
+}
+
+/// Why a verb failed, for people and for scripts: the one error that reaches the top.
+package struct Failure: Error, Equatable, CustomStringConvertible {
+    package let code: ExitCode
+    /// One sentence that names what, where and why.
+    package let message: String
+    /// What to do about it.
+    package let hint: String?
+    /// Mistakes in a file, each at its place.
+    package let diagnostics: [Diagnostic]
+    /// The verb's own JSON document says it already: a second one must not follow.
+    package let isReported: Bool
+
+    package init(
+        _ code: ExitCode, _ message: String, hint: String? = nil,
+        diagnostics: [Diagnostic] = [], isReported: Bool = false
+    ) {
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.diagnostics = diagnostics
+        self.isReported = isReported
+    }
+
+    package var description: String { message }
+}
+
+extension Failure {
+    private init(_ error: StoreError) {
+        switch error {
+        case .system(let system): self.init(system)
+        case .locked: self.init(.locked, error.description)
+        case .foreignRoot: self.init(.noPrivilege, error.description)
+        case .missingTool(_, let package):
+            self.init(.unavailable, error.description, hint: Failure.install(package))
+        case .noHome, .relative: self.init(.usage, error.description)
+        case .newer, .unreadable, .owned, .failed: self.init(.failed, error.description)
+        }
+    }
+
+    private init(_ error: LifecycleError) {
+        switch error {
+        case .notCreated, .missingImage: self.init(.notFound, error.description)
+        case .privilegedPort: self.init(.noPrivilege, error.description)
+        case .unreachable: self.init(.hostNotReady, error.description)
+        case .failed, .timeout, .notRunning: self.init(.failed, error.description)
+        }
+    }
+
+    private init(_ error: ImageError) {
+        switch error {
+        case .system(let system): self.init(system)
+        case .missingTool(_, let package):
+            self.init(.unavailable, error.description, hint: Failure.install(package))
+        case .unknownImage: self.init(.notFound, error.description)
+        case .notRoot: self.init(.noPrivilege, error.description)
+        default: self.init(.failed, error.description)
+        }
+    }
+
+    private init(_ error: StorageError) {
+        switch error {
+        case .system(let system): self.init(system)
+        case .missingTool(_, let package):
+            self.init(.unavailable, error.description, hint: Failure.install(package))
+        case .noSpace, .shrink, .failed: self.init(.failed, error.description)
+        }
+    }
+
+    /// What to type for a missing program.
+    static func install(_ package: String) -> String { "Install it: apt-get install \(package)" }
+}
+
+extension Failure {
+    /// Gives every error its exit code and hint; one that is not known here is a plain failure.
+    package init(_ error: any Error) {
+        switch error {
+        case let failure as Failure: self = failure
+        case let usage as UsageError: self.init(.usage, usage.message, hint: usage.hint)
+        case let system as SystemError where system.isPermission:
+            self.init(.noPrivilege, system.description, hint: "Run it as root, or with sudo.")
+        case let system as SystemError where system.isNoSpace:
+            self.init(
+                .failed, system.description,
+                hint: "Free some space; 'martlet prune' removes what nothing refers to.")
+        case let store as StoreError: self.init(store)
+        case let start as LifecycleError: self.init(start)
+        case let image as ImageError: self.init(image)
+        case let storage as StorageError: self.init(storage)
+        case is CancellationError: self.init(.failed, "interrupted")
+        default: self.init(.failed, "\(error)")
+        }
+    }
+}
+
+extension Failure {
+    /// A VM that the fleet does not have, with the name that was probably meant.
+    static func noVM(_ name: String, in known: [String]) -> Failure {
+        let meant = nearest(name, among: known)
+        return Failure(
+            .notFound, "there is no VM '\(name)'",
+            hint: meant.map { "Did you mean '\($0)'?" }
+                ?? (known.isEmpty ? nil : "The fleet has \(known.joined(separator: ", "))."))
+    }
+}

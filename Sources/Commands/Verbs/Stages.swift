@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+import Arguments
+import Engine
+import Glibc
+import Linux
+import Supervisor
+
+/// `prepare`, `supervise`, `release`: the three steps of a start, for service managers.
+enum StageVerbs {
+    static let prepare = Command(
+        "prepare", "Make what a VM needs to start (for service managers).",
+        discussion: "The privileged step before 'supervise': disks, folders, credentials.",
+        parameters: [Options.vm],
+        examples: [.init("martlet prepare web", "As a unit's ExecStartPre=+ does.")]
+    ) { arguments in
+        try await Session(arguments).engine.prepare(arguments[Options.vm])
+    }
+
+    static let supervise = Command(
+        "supervise", "Run a VM in the foreground (for service managers).",
+        discussion: """
+            Owns the VM while it runs: starts its hypervisor, keeps its console, checks its health \
+            and applies its restart policy. Needs no privilege; 'prepare' comes before it.
+            """,
+        parameters: [Options.vm],
+        examples: [.init("martlet supervise web", "As a unit's ExecStart= does.")],
+        exitCodes: [("0", "The VM was stopped, or powered itself off."), ("1", "It failed.")],
+        handlesSignals: true
+    ) { arguments in
+        // No session: the VM's own user is not the owner of ROOT.
+        let files = try Layout.standard(user: geteuid()).vm(arguments[Options.vm])
+        guard Files.exists(files.launch) else {
+            throw Failure(
+                .notFound, "\(files.name) is not prepared", hint: "Run 'martlet prepare' first.")
+        }
+        return Supervisor.run(try SuperviseSpec.read(files.launch))
+    }
+
+    static let release = Command(
+        "release", "Take away what 'prepare' made for a run (for service managers).",
+        parameters: [Options.vm],
+        examples: [.init("martlet release web", "As a unit's ExecStopPost=+ does.")]
+    ) { arguments in
+        try Session(arguments).engine.release(arguments[Options.vm])
+    }
+}

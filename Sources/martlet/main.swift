@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+import Commands
+import Glibc
+
+exit(await Commands.main(Array(CommandLine.arguments.dropFirst())))
