@@ -55,6 +55,9 @@ let package = Package(
         tests("Fleets"),
         tests("Linux"),
         tests("Planning", "Fleets"),
+        .testTarget(
+            name: "GuestTests", dependencies: ["Support", "Fleets", "Linux", "martlet"],
+            swiftSettings: strict),
         .target(
             name: "Support", dependencies: ["Linux"], path: "Tests/Support",
             swiftSettings: strict),

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Glibc
+import Linux
+import Support
+import Testing
+
+/// One real VM that the tests of a suite share: booting is what takes time.
+struct BootedGuest: SuiteTrait, TestScoping {
+    @TaskLocal static var martlet: Martlet?
+    /// The port of the host that leads to the guest's sshd.
+    @TaskLocal static var port: UInt16 = 0
+
+    /// Of this suite and no other: suites run side by side.
+    let port: UInt16
+
+    static func fleet(port: UInt16, _ keys: String = "disk: 1GiB") -> String {
+        """
+        fleet: tests
+        vms:
+          guest:
+            vcpu: 2
+            memory: 384MiB
+            ports: ["127.0.0.1:\(port):22"]
+            health: { exec: "true", interval: 2s }
+            ssh: { authorizedKeys: ["KEY"] }
+            \(keys)
+        """
+    }
+
+    func provideScope(
+        for test: Test, testCase: Test.Case?,
+        performing function: @concurrent @Sendable () async throws -> Void
+    ) async throws {
+        guard test.isSuite else { return try await function() }
+        let martlet = try await make()
+        let result: Result<Void, any Error>
+        do {
+            let up = try await martlet("up")
+            try #require(up.exit == .code(0), "\(up.text)\(up.errorText)")
+            try await BootedGuest.$martlet.withValue(martlet) {
+                try await BootedGuest.$port.withValue(port) { try await function() }
+            }
+            result = .success(())
+        } catch {
+            result = .failure(error)
+        }
+        _ = try await martlet("kill", "guest")
+        _ = try await martlet("purge", "guest", "--yes")
+        try result.get()
+    }
+
+    /// A ROOT of its own over the images that all tests share.
+    private func make() async throws -> Martlet {
+        let martlet = try Martlet()
+        for shared in ["layers", "images", "cache"] {
+            try Files.makeFolder("\(imageCache)/\(shared)")
+            try Files.makeFolder(martlet.root)
+            try Files.link("\(imageCache)/\(shared)", at: "\(martlet.root)/\(shared)")
+        }
+        let keygen = try #require(findProgram("ssh-keygen"))
+        let key = martlet.folder.path + "/key"
+        let made = try await Program(keygen, ["-q", "-t", "ed25519", "-N", "", "-f", key]).capture()
+        try #require(made.exit.isSuccess, "\(made.errorText)")
+        try BootedGuest.write(BootedGuest.fleet(port: port), for: martlet)
+        return martlet
+    }
+
+    /// Writes a fleet file whose guest lets the test's own key in.
+    static func write(_ fleet: String, for martlet: Martlet) throws {
+        let key = try Files.readText(martlet.folder.path + "/key.pub")
+        try martlet.write(
+            fleet: fleet.replacing("KEY", with: String(key.prefix { $0 != "\n" })))
+    }
+}
+
+extension Martlet {
+    /// Runs a shell command in the guest as root and returns what it printed.
+    func inGuest(_ command: String) async throws -> String {
+        let output = try await self("exec", "guest", "--", "sh", "-c", command)
+        #expect(output.exit == .code(0), "\(command): \(output.errorText)")
+        return output.text.trimmed
+    }
+
+    /// The guest's object of `list --json`.
+    func listed() async throws -> JSONValue {
+        let output = try await self("list", "--json")
+        let all = try JSONValue(parsing: output.text)
+        return try #require(all.elements.first { $0["name"]?.string == "guest" })
+    }
+}
+
+extension String {
+    var trimmed: String {
+        String(drop { $0.isWhitespace }.reversed().drop { $0.isWhitespace }.reversed())
+    }
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Glibc
+import Linux
+import Support
+import Testing
+
+/// What holds in a guest that `martlet up` started, without restarting it.
+@Suite(
+    "RealGuest", .enabled(if: getuid() == 0, "building images needs root"),
+    BootedGuest(port: 23_022),
+    .serialized, .timeLimit(.minutes(10)))
+struct GuestTests {
+    let martlet: Martlet
+
+    init() throws { martlet = try #require(BootedGuest.martlet) }
+
+    @Test func isListedAsItIs() async throws {
+        let wait = try await martlet("wait", "guest", "--for", "healthy")
+        #expect(wait.exit == .code(0), "\(wait.errorText)")
+        let listed = try await martlet.listed()
+        #expect(listed["state"] == "running")
+        #expect(listed["health"] == "healthy")
+        #expect(listed["imageState"] == "current")
+        #expect(listed["addresses"] == ["10.0.2.15"])
+        #expect(listed["ports"]?.elements.first?["host"] == "127.0.0.1:\(BootedGuest.port)")
+        let pid = try #require(listed["pid"]?.integer)
+        #expect(try Files.readText("/proc/\(pid)/cmdline").contains("guest=guest"))
+        #expect(try #require(listed["bootSeconds"]?.number) > 0)
+        #expect(try await martlet("plan", "--check").exit == .code(0))
+    }
+
+    @Test func execPassesCodesSignalsAndStreams() async throws {
+        let output = try await martlet(
+            "exec", "guest", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+        #expect(output.exit == .code(7))
+        #expect(output.text == "out\n")
+        #expect(output.errorText == "err\n")
+        let killed = try await martlet("exec", "guest", "--", "sh", "-c", "kill -9 $$")
+        #expect(killed.exit == .code(137))
+        let words = try await martlet("exec", "guest", "--", "printf", "%s|", "a b", "", "$HOME'\"")
+        #expect(words.text == "a b||$HOME'\"|")
+    }
+
+    @Test func execCarriesMegabytesBothWays() async throws {
+        let bytes = (0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* 167 &+ $0 >> 8) }
+        let output = try await martlet("exec", "guest", "--", "cat", input: bytes)
+        #expect(output.standardOutput == bytes)
+    }
+
+    @Test func execStreamsAsItComes() async throws {
+        let (reader, writer) = try Pipe().split()
+        let output = Descriptor(owning: reader)
+        var program = martlet.program(["exec", "guest", "--", "sh", "-c", "echo one; sleep 60"])
+        program.descriptors[1] = writer
+        let child = try program.spawn()
+        close(writer)
+        // The first line is here while the command still runs: nobody has waited for its end.
+        try await readable(output.raw)
+        #expect(try output.read(100) == Array("one\n".utf8))
+        child.signal(SIGTERM)
+        _ = try await child.wait()
+    }
+
+    @Test func severalEnterAtOnce() async throws {
+        let answers = try await withThrowingTaskGroup(of: String.self) { group in
+            for number in 1...5 {
+                group.addTask { try await martlet.inGuest("echo \(number)") }
+            }
+            return try await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(answers.sorted() == ["1", "2", "3", "4", "5"])
+    }
+
+    @Test func execGivesATerminalWhenAsked() async throws {
+        #expect(try await martlet.inGuest("tty || true") == "not a tty")
+        let output = try await martlet("exec", "-t", "guest", "--", "tty")
+        #expect(output.text.hasPrefix("/dev/pts/"))
+    }
+
+    @Test func theSystemIsReadOnlyAndTheDataVolumeIsNot() async throws {
+        for path in ["/x", "/usr/x", "/etc/x", "/etc/passwd"] {
+            let output = try await martlet("exec", "guest", "--", "sh", "-c", ">>\(path)")
+            #expect(output.errorText.contains("Read-only file system"), "\(path)")
+        }
+        let written = try await martlet.inGuest(
+            "touch /var/x /home/admin/x /root/x /tmp/x && stat -f -c %T /tmp /var")
+        #expect(written == "tmpfs\next2/ext3")
+    }
+
+    @Test func isHealthyHardenedAndItself() async throws {
+        #expect(try await martlet.inGuest("systemctl --failed --no-legend") == "")
+        let services = "systemctl is-active systemd-journald systemd-logind qemu-guest-agent ssh"
+        #expect(try await martlet.inGuest(services) == "active\nactive\nactive\nactive")
+        #expect(try await martlet.inGuest("sysctl -n kernel.kptr_restrict kernel.sysrq") == "2\n0")
+        #expect(try await martlet.inGuest("cat /proc/sys/kernel/core_pattern") == "|/bin/false")
+        #expect(try await martlet.inGuest("passwd -S root").hasPrefix("root L"))
+        let spectre = "cat /sys/devices/system/cpu/vulnerabilities/spectre_v2"
+        #expect(!(try await martlet.inGuest(spectre)).hasPrefix("Vulnerable"))
+        #expect(try await martlet.inGuest("hostname") == "guest")
+        let identity = martlet.root + "/vms/guest/identity"
+        #expect(
+            try await martlet.inGuest("cat /etc/machine-id")
+                == Files.readText(identity + "/machine-id").trimmed)
+    }
+
+    @Test func letsInWhoHasAKeyAndNobodyElse() async throws {
+        func login(_ user: String, _ command: String) async throws -> Output {
+            let ssh = try #require(findProgram("ssh"))
+            let folder = martlet.folder.path
+            let key = try Files.readText(
+                martlet.root + "/vms/guest/identity/ssh_host_ed25519_key.pub")
+            try Files.write(folder + "/known", "[127.0.0.1]:\(BootedGuest.port) \(key)")
+            return try await Program(
+                ssh,
+                [
+                    "-F", "/dev/null", "-i", folder + "/key", "-o", "IdentitiesOnly=yes",
+                    "-o", "UserKnownHostsFile=\(folder)/known", "-o", "BatchMode=yes",
+                    "-o", "StrictHostKeyChecking=yes", "-p", "\(BootedGuest.port)",
+                    "\(user)@127.0.0.1", command,
+                ]
+            ).capture()
+        }
+        let admin = try await login("admin", "sudo -n id -u")
+        #expect(admin.text == "0\n", "\(admin.errorText)")
+        let user = try await login("user", "id -un; sudo -n id -u")
+        #expect(user.text == "user\n")
+        #expect(user.exit != .code(0))
+        let root = try await login("root", "id")
+        #expect(root.exit == .code(255))
+        #expect(root.errorText.contains("Permission denied (publickey)"))
+    }
+
+    @Test func sshAndCopyNeedNoNetwork() async throws {
+        #expect(try await martlet("ssh", "guest", "--", "id", "-un").text == "admin\n")
+        #expect(try await martlet("ssh", "root@guest", "--", "id", "-un").text == "root\n")
+        try Files.write(martlet.folder.path + "/there", "and back")
+        #expect(try await martlet("cp", "there", "guest:/root/there").exit == .code(0))
+        #expect(try await martlet("cp", "guest:/root/there", "back").exit == .code(0))
+        #expect(try Files.readText(martlet.folder.path + "/back") == "and back")
+    }
+
+    @Test func saysWhatItDoes() async throws {
+        #expect(try await martlet("logs", "guest").text.contains("systemd[1]"))
+        let console = try await martlet("logs", "guest", "--boot")
+        #expect(!console.text.isEmpty)
+    }
+
+    @Test func aLiveChangeDoesNotRestartIt() async throws {
+        let before = try await martlet.inGuest("cat /proc/sys/kernel/random/boot_id")
+        try BootedGuest.write(
+            BootedGuest.fleet(
+                port: BootedGuest.port, "disk: 1GiB\n    stop: { grace: 31s }"), for: martlet)
+        let plan = try JSONValue(parsing: try await martlet("plan", "--json").text)
+        #expect(plan["changes"]?.elements.first?["consequence"] == "live")
+        #expect(try await martlet("up").exit == .code(0))
+        #expect(try await martlet.inGuest("cat /proc/sys/kernel/random/boot_id") == before)
+        #expect(try await martlet("plan", "--check").exit == .code(0))
+    }
+
+    @Test func pausesAndGoesOn() async throws {
+        #expect(try await martlet("pause", "guest").exit == .code(0))
+        #expect(try await martlet.listed()["state"] == "paused")
+        #expect(try await martlet("exec", "guest", "--", "true").exit == .code(1))
+        #expect(try await martlet("unpause", "guest").exit == .code(0))
+        #expect(try await martlet.listed()["state"] == "running")
+        #expect(try await martlet.inGuest("echo on") == "on")
+    }
+}
