@@ -68,7 +68,7 @@ private func collect(
     var all: [UInt8] = []
     var lineStart = 0
     while true {
-        try await eitherReadable(fd, pidfd)
+        try await readable(fd, pidfd)
         var one = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
         guard poll(&one, 1, 0) > 0 else {
             // Nothing to read, so it was the child that ended.
@@ -82,15 +82,5 @@ private func collect(
             lines(String(decoding: all[lineStart..<end], as: UTF8.self))
             lineStart = end + 1
         }
-    }
-}
-
-/// Suspends until one of two descriptors is readable.
-private func eitherReadable(_ first: Int32, _ second: Int32) async throws {
-    try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask { try await readable(first) }
-        group.addTask { try await readable(second) }
-        try await group.next()
-        group.cancelAll()
     }
 }

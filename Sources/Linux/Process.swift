@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import CLinux
-import Dispatch
 import Glibc
 
 /// How a process ended.
@@ -154,37 +153,6 @@ package struct Child: Sendable {
     ///
     /// The corresponding C function is `pidfd_send_signal`.
     package func signal(_ number: Int32) { _ = ml_pidfd_send_signal(pidfd, number) }
-}
-
-/// Suspends the task until `fd` is readable or at its end; ends early with `CancellationError`.
-package func readable(_ fd: Int32) async throws {
-    let source = ReadSource(fd)
-    try await withTaskCancellationHandler {
-        await withCheckedContinuation { source.start($0) }
-        try Task.checkCancellation()
-    } onCancel: {
-        source.cancel()
-    }
-}
-
-/// One readiness wait on Dispatch.
-// SAFETY: DispatchSource is thread safe but not marked Sendable on Linux; nothing else is stored.
-private final class ReadSource: @unchecked Sendable {
-    private static let queue = DispatchQueue(label: "readiness")
-    private let source: any DispatchSourceRead
-
-    init(_ fd: Int32) {
-        source = DispatchSource.makeReadSource(fileDescriptor: fd, queue: ReadSource.queue)
-    }
-
-    func start(_ continuation: CheckedContinuation<Void, Never>) {
-        let source = self.source
-        source.setEventHandler { source.cancel() }
-        source.setCancelHandler { continuation.resume() }
-        source.activate()
-    }
-
-    func cancel() { source.cancel() }
 }
 
 private func withCStrings<R>(

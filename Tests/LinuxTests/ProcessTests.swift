@@ -44,4 +44,31 @@ import Testing
         // 0, 1, 2, 7 and the one that ls opens for the folder.
         #expect(output.text == "5\n/dev/null\n")
     }
+
+    /// Ends of programs that come while others are awaited: none may be missed.
+    @Test func noEndIsMissedWhenManyRunAtOnce() async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<8 {
+                group.addTask {
+                    for _ in 0..<100 {
+                        let output = try await Program("/bin/sh", ["-c", "echo out; echo err >&2"])
+                            .capture()
+                        #expect(output.text + output.errorText == "out\nerr\n")
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+    }
+
+    @Test func aWaitEndsWhenItsTaskIsCancelled() async throws {
+        let pipe = try Pipe().split()
+        defer {
+            close(pipe.reader)
+            close(pipe.writer)
+        }
+        let waiting = Task { try await readable(pipe.reader) }
+        waiting.cancel()
+        await #expect(throws: CancellationError.self) { try await waiting.value }
+    }
 }
