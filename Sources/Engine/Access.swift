@@ -55,12 +55,12 @@ package struct Access: Sendable {
     /// Opens the connection unless it is open.
     package func connect() async throws {
         // Two first entries at once would otherwise wait for each other's connection to end.
-        let lock = try await blocking { [files] in
-            // The descriptor travels as a number: a noncopyable value cannot leave the closure.
-            try FileLock.wait(files.run + "/ssh.lock").descriptor.duplicate().release()
+        let number = try await blocking { [files] in
+            // It travels as a number: a noncopyable value cannot leave the closure.
+            try FileLock.wait(files.run + "/ssh.lock").release()
         }
-        let held = Descriptor(owning: lock)
-        defer { _ = held.raw }
+        let lock = FileLock(owning: number)
+        defer { withExtendedLifetime(lock) {} }
         var check = Program(ssh, options + ["-O", "check", files.name])
         check.folder = files.run
         if try await check.capture().exit.isSuccess { return }

@@ -48,7 +48,7 @@ final class Machine {
         agent = try channel(channels.agent, limit: 4 << 20)
         ready = try channel(channels.ready, limit: 4096)
         program.descriptors[channels.ssh] = ssh.raw
-        program.descriptors[channels.lock] = lock.descriptor.raw
+        program.descriptors[channels.lock] = lock.raw
         self.reactor = reactor
         started = Reactor.now
         child = try program.spawn()
