@@ -17,12 +17,12 @@ demo:
 
 test:
 	scripts/install-packages test
-	swift test
+	scripts/test
 
 # Also what takes long: real guests at every step, a boot soak, fuzzing.
 test-full: build
 	scripts/install-packages test
-	MARTLET_TESTS=full swift test
+	MARTLET_TESTS=full scripts/test
 	scripts/fuzz 600
 	scripts/bench soak 100
 
