@@ -4,7 +4,6 @@
 
 #include <crypt.h>
 #include <errno.h>
-#include <grp.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
 #include <pthread.h>
@@ -42,9 +41,11 @@ static void become(const struct ml_spawn_options *o, int report, pid_t parent) {
     if (syscall(SYS_close_range, (unsigned)above, ~0u, CLOSE_RANGE_CLOEXEC) < 0) goto fail;
     if (o->cwd && chdir(o->cwd) < 0) goto fail;
     if (o->gid != UINT32_MAX || o->uid != UINT32_MAX) {
-        if (setgroups(o->ngroups, o->groups) < 0 && errno != EPERM) goto fail;
-        if (o->gid != UINT32_MAX && setresgid(o->gid, o->gid, o->gid) < 0) goto fail;
-        if (o->uid != UINT32_MAX && setresuid(o->uid, o->uid, o->uid) < 0) goto fail;
+        // Not by glibc's functions: they wait for all threads to follow, and the parent's threads,
+        // which this copy of its memory still lists, are not here to answer.
+        if (syscall(SYS_setgroups, o->ngroups, o->groups) < 0 && errno != EPERM) goto fail;
+        if (o->gid != UINT32_MAX && syscall(SYS_setresgid, o->gid, o->gid, o->gid) < 0) goto fail;
+        if (o->uid != UINT32_MAX && syscall(SYS_setresuid, o->uid, o->uid, o->uid) < 0) goto fail;
     }
     if (o->pdeathsig) {
         // After the change of uid: the kernel clears the setting when credentials change.

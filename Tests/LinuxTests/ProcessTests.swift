@@ -71,4 +71,21 @@ import Testing
         waiting.cancel()
         await #expect(throws: CancellationError.self) { try await waiting.value }
     }
+
+    /// The child must not wait for threads that end while it is forked.
+    @Test(.enabled(if: getuid() == 0, "changing the user needs root"))
+    func becomesAnotherUserWhileThreadsComeAndGo() async throws {
+        try await withThrowingTaskGroup { group in
+            group.addTask {
+                while !Task.isCancelled { try await blocking { _ = usleep(50) } }
+            }
+            for _ in 0..<300 {
+                var program = Program("/bin/true")
+                (program.user, program.group) = (65534, 65534)
+                let exit = try await program.capture().exit
+                #expect(exit == .code(0))
+            }
+            group.cancelAll()
+        }
+    }
 }
