@@ -149,6 +149,7 @@ extension Lifecycle {
     }
 
     private mutating func hypervisorAccepted() -> [Effect] {
+        guard !accepted else { return [] }
         accepted = true
         everAccepted = true
         return [.announce(.launched, nil), .resolve(.restart, .done)]
@@ -160,10 +161,12 @@ extension Lifecycle {
 
     private mutating func booted() -> [Effect] {
         guard phase == .starting else { return [] }
+        // A guest that boots at once may be heard before its hypervisor, on another channel.
+        let first = hypervisorAccepted()
         phase = .running
         attempt = 1
         reason = nil
-        return [.disarm(.bootDeadline), .announce(.booted, nil)]
+        return first + [.disarm(.bootDeadline), .announce(.booted, nil)]
     }
 
     /// A boot that came to nothing: tried again at once, for a hang at boot is mostly bad luck.

@@ -54,6 +54,14 @@ import Testing
         #expect(story.effects == [])
     }
 
+    @Test func theLaunchIsAnnouncedBeforeTheBoot() {
+        var story = Story()
+        story.tell(.begin, .launched, .booted)
+        #expect(story.announced == [.launched, .booted])
+        story.tell(.accepted)
+        #expect(story.effects == [])
+    }
+
     @Test func aMissedDeadlineIsTriedOnceMoreThenFails() {
         var story = Story()
         story.tell(.begin, .launched, .accepted, .timer(.bootDeadline))
