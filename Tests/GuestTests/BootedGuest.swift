@@ -11,9 +11,6 @@ struct BootedGuest: SuiteTrait, TestScoping {
     /// The port of the host that leads to the guest's sshd.
     @TaskLocal static var port: UInt16 = 0
 
-    /// Of this suite and no other: suites run side by side.
-    let port: UInt16
-
     static func fleet(port: UInt16, _ keys: String = "disk: 1GiB") -> String {
         """
         fleet: tests
@@ -33,7 +30,8 @@ struct BootedGuest: SuiteTrait, TestScoping {
         performing function: @concurrent @Sendable () async throws -> Void
     ) async throws {
         guard test.isSuite else { return try await function() }
-        let martlet = try await make()
+        let port = try freePort()
+        let martlet = try await make(port)
         let result: Result<Void, any Error>
         do {
             let up = try await martlet("up")
@@ -51,7 +49,7 @@ struct BootedGuest: SuiteTrait, TestScoping {
     }
 
     /// A ROOT of its own over the images that all tests share.
-    private func make() async throws -> Martlet {
+    private func make(_ port: UInt16) async throws -> Martlet {
         let martlet = try Martlet()
         for shared in ["layers", "images", "cache"] {
             try Files.makeFolder("\(imageCache)/\(shared)")

@@ -10,7 +10,7 @@ private let isFull = environment("MARTLET_TESTS") == "full" && getuid() == 0
 
 @Suite(
     "RealCampaign", .enabled(if: isFull, "needs MARTLET_TESTS=full and root"),
-    BootedGuest(port: 23_024), .serialized, .timeLimit(.minutes(60)))
+    BootedGuest(), .serialized, .timeLimit(.minutes(60)))
 struct CampaignTests {
     let martlet: Martlet
 

@@ -8,7 +8,7 @@ import Testing
 /// What holds in a guest that `martlet up` started, without restarting it.
 @Suite(
     "RealGuest", .enabled(if: getuid() == 0, "building images needs root"),
-    BootedGuest(port: 23_022),
+    BootedGuest(),
     .serialized, .timeLimit(.minutes(10)))
 struct GuestTests {
     let martlet: Martlet

@@ -8,7 +8,7 @@ import Testing
 /// What a guest keeps when it, or what runs it, ends in every way there is.
 @Suite(
     "RealRestart", .enabled(if: getuid() == 0, "building images needs root"),
-    BootedGuest(port: 23_023),
+    BootedGuest(),
     .serialized, .timeLimit(.minutes(10)))
 struct RestartTests {
     let martlet: Martlet

@@ -3,7 +3,7 @@ import Glibc
 import Linux
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct ProcessTests {
+@Suite(.timeLimit(.minutes(5))) struct ProcessTests {
     @Test func capturesOutputErrorsAndExitCode() async throws {
         let output = try await Program("/bin/sh", ["-c", "echo out; echo err >&2; exit 7"])
             .capture()
@@ -50,7 +50,7 @@ import Testing
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<8 {
                 group.addTask {
-                    for _ in 0..<100 {
+                    for _ in 0..<50 {
                         let output = try await Program("/bin/sh", ["-c", "echo out; echo err >&2"])
                             .capture()
                         #expect(output.text + output.errorText == "out\nerr\n")
@@ -79,7 +79,7 @@ import Testing
             group.addTask {
                 while !Task.isCancelled { try await blocking { _ = usleep(50) } }
             }
-            for _ in 0..<300 {
+            for _ in 0..<100 {
                 var program = Program("/bin/true")
                 (program.user, program.group) = (65534, 65534)
                 let exit = try await program.capture().exit

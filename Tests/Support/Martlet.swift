@@ -24,6 +24,23 @@ package let imageCache: String =
     ?? (getuid() == 0
         ? "/var/cache/martlet-test" : (environment("HOME") ?? "/tmp") + "/.cache/martlet-test")
 
+/// A port of 127.0.0.1 that nobody listens on.
+package func freePort() throws -> UInt16 {
+    let listener = Descriptor(
+        owning: try check("socket") { socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0) })
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = inet_addr("127.0.0.1")
+    var length = socklen_t(MemoryLayout.size(ofValue: address))
+    try withUnsafeMutablePointer(to: &address) { pointer in
+        try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+            _ = try check("bind") { bind(listener.raw, address, length) }
+            _ = try check("getsockname") { getsockname(listener.raw, address, &length) }
+        }
+    }
+    return UInt16(bigEndian: address.sin_port)
+}
+
 /// The program that was built with the tests, run for real in a world of its own.
 package struct Martlet: Sendable {
     package let folder: TemporaryFolder
