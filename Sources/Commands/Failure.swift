@@ -91,7 +91,14 @@ extension Failure {
         case .missingTool(_, let package):
             self.init(.unavailable, error.description, hint: Failure.install(package))
         case .unknownImage: self.init(.notFound, error.description)
-        case .notRoot: self.init(.noPrivilege, error.description)
+        case .missing:
+            self.init(.notFound, error.description, hint: "'martlet images' lists those that are.")
+        case .badName: self.init(.usage, error.description)
+        case .notRoot(let image):
+            self.init(
+                .noPrivilege, error.description,
+                hint: "Where you are root: 'martlet build \(image)' and 'martlet image export "
+                    + "\(image) FILE'; then, here: 'martlet image import FILE'.")
         default: self.init(.failed, error.description)
         }
     }

@@ -63,7 +63,7 @@ package struct Builder: Sendable {
                 let reuse = !refresh || !fresh.insert(key).inserted
                 records.append(
                     try await ensure(
-                        layer, key, on: parents, reuse: reuse, progress: progress))
+                        layer, key, on: parents, for: name, reuse: reuse, progress: progress))
             }
             guard let (image, initramfs) = try assemble(name, records) else {
                 throw ImageError.unknownImage(name)
@@ -88,11 +88,12 @@ package struct Builder: Sendable {
     }
 
     private func ensure(
-        _ layer: LayerRecipe, _ key: String, on parents: [ImageManifest.Layer], reuse: Bool,
+        _ layer: LayerRecipe, _ key: String, on parents: [ImageManifest.Layer],
+        for image: String, reuse: Bool,
         progress: @Sendable (BuildProgress) -> Void
     ) async throws -> LayerRecord {
         if reuse, let record = cached(key) { return record }
-        guard getuid() == 0 else { throw ImageError.notRoot }
+        guard getuid() == 0 else { throw ImageError.notRoot(image: image) }
         // Two builds of one layer: the second waits, and finds it built.
         let locks = "\(store.root)/cache/locks"
         try Files.makeFolder(locks)

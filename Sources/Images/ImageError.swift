@@ -4,10 +4,13 @@ package import Linux
 /// Why an image could not be built, kept or found.
 package enum ImageError: Error, Equatable, CustomStringConvertible {
     case unknownImage(String)
+    /// It may be defined, but was neither built nor imported.
+    case missing(String)
+    case badName(String)
     case unsupported(image: String)
     case unreadableSource(image: String, SystemError)
     case missingTool(name: String, package: String)
-    case notRoot
+    case notRoot(image: String)
     /// A package that the archive does not have; the caller adds file and line.
     case unknownPackage(String, image: String)
     case noSpace(path: String)
@@ -22,15 +25,19 @@ package enum ImageError: Error, Equatable, CustomStringConvertible {
         switch self {
         case .unknownImage(let name):
             "there is no image '\(name)': neither Martlet nor the fleet file defines it"
+        case .missing(let name):
+            "no image '\(name)' is here: it was neither built nor imported"
+        case .badName(let name):
+            "'\(name)' cannot name an image: use letters, digits, '-', '_' and '.'"
         case .unsupported(let image):
             "the image '\(image)' is made from an OCI image or a foreign disk: not available yet"
         case .unreadableSource(let image, let error):
             "the image '\(image)' takes a file that cannot be read: \(error)"
         case .missingTool(let name, let package):
             "'\(name)' is not installed: it comes with the Debian package \(package)"
-        case .notRoot:
-            "building an image mounts file systems and keeps the owners of files: "
-                + "run 'martlet build' as root, or import an image that was built elsewhere"
+        case .notRoot(let image):
+            "the image '\(image)' is not here, and only root can build it: a build mounts file "
+                + "systems and keeps the owners of files"
         case .unknownPackage(let package, let image):
             "image '\(image)': Debian has no package '\(package)'"
         case .noSpace(let path):

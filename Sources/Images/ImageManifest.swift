@@ -24,6 +24,11 @@ package struct ImageManifest: Sendable, Equatable {
     package var createdAt: Int64
 
     static let format: Int64 = 1
+    // A manifest may come from anywhere: with these bounds, sums and times stay numbers.
+    private static let mostBytes: Int64 = 1 << 50
+    private static let mostLayers = 64
+    /// The end of the year 9999.
+    private static let lastMoment: Int64 = 253_402_300_799
 
     /// What decides how a VM behaves; two builds with the same digest are the same image.
     package var digest: String {
@@ -68,7 +73,8 @@ extension ImageManifest {
         guard format <= ImageManifest.format else { throw .newerFormat(path: path) }
         let layers = (json["layers"]?.elements ?? []).compactMap { layer -> Layer? in
             guard let digest = layer["digest"]?.string, isDigest(digest),
-                let bytes = layer["bytes"]?.integer
+                let bytes = layer["bytes"]?.integer,
+                (0...ImageManifest.mostBytes).contains(bytes)
             else { return nil }
             return Layer(digest: digest, bytes: bytes)
         }
@@ -76,8 +82,13 @@ extension ImageManifest {
             isDigest(kernel),
             let initramfs = json["initramfs"]?.string, isDigest(initramfs),
             let commandLine = json["commandLine"]?.string,
-            let createdAt = json["createdAt"]?.integer, let members = json["packages"]?.members,
-            !layers.isEmpty, layers.count == json["layers"]?.elements.count
+            // The kernel's command line is one line.
+            commandLine.utf8.allSatisfy({ $0 >= 32 && $0 != 127 }),
+            let createdAt = json["createdAt"]?.integer,
+            (0...ImageManifest.lastMoment).contains(createdAt),
+            let members = json["packages"]?.members,
+            (1...ImageManifest.mostLayers).contains(layers.count),
+            layers.count == json["layers"]?.elements.count
         else { throw .damaged(path: path, reason: "a part of it is missing") }
         var packages: [String: String] = [:]
         for member in members { packages[member.key] = member.value.string }
@@ -92,7 +103,8 @@ extension ImageManifest {
 
 /// Whether the text is 64 hexadecimal digits: only such text may become part of a path.
 func isDigest(_ text: String) -> Bool {
-    text.utf8.count == 64 && text.allSatisfy { $0.isHexDigit && !$0.isUppercase }
+    text.utf8.count == 64
+        && text.utf8.allSatisfy { (48...57).contains($0) || (97...102).contains($0) }
 }
 
 /// How one package differs between two images.

@@ -157,6 +157,12 @@ package struct ImageStore: Sendable {
     /// Takes a finished file into the store under its digest; an equal one that is there is kept.
     func take(_ file: String, _ kind: Part) async throws -> (digest: String, bytes: Int64) {
         let digest = try await FileDigest.of(file)
+        return (digest, try keep(file, kind, digest: digest))
+    }
+
+    /// Takes a file whose digest is known, and returns its size.
+    @discardableResult
+    func keep(_ file: String, _ kind: Part, digest: String) throws(SystemError) -> Int64 {
         let target = part(digest, kind)
         let bytes = try Files.status(file).size
         if let there = try? Files.status(target), there.size == bytes {
@@ -168,11 +174,13 @@ package struct ImageStore: Sendable {
             try Files.rename(file, target)
             try Files.syncFolder("\(root)/layers")
         }
-        return (digest, bytes)
+        return bytes
     }
 
     /// Adds an image whose parts are in the store, and lets its name point to it.
-    func add(_ image: ImageManifest, initramfs: [UInt8]) throws(ImageError) {
+    func add(
+        _ image: ImageManifest, initramfs: [UInt8], isImported: Bool = false
+    ) throws(ImageError) {
         try system { () throws(SystemError) in
             let target = folder(image.digest)
             if !Files.exists(target) {
@@ -193,15 +201,26 @@ package struct ImageStore: Sendable {
                 try Files.syncFolder("\(root)/images")
             }
         }
-        try setName(image.name, image.digest)
+        try setName(image.name, image.digest, isImported: isImported)
     }
 
-    func setName(_ name: String, _ digest: String) throws(ImageError) {
-        guard ImageStore.isName(name) else { throw .unknownImage(name) }
+    func setName(
+        _ name: String, _ digest: String, isImported: Bool = false
+    ) throws(ImageError) {
+        guard ImageStore.isName(name) else { throw .badName(name) }
         try system { () throws(SystemError) in
             try Files.makeFolder("\(root)/images/names")
-            try Files.write(nameFile(name), digest + "\n", mode: 0o644)
+            let text = digest + "\n" + (isImported ? "imported\n" : "")
+            try Files.write(nameFile(name), text, mode: 0o644)
         }
+    }
+
+    /// Whether the image of that name came from a file and was not built here since.
+    package func isImported(_ name: String) -> Bool {
+        guard ImageStore.isName(name), let text = try? Files.readText(nameFile(name)) else {
+            return false
+        }
+        return text.split(separator: "\n").dropFirst().first == "imported"
     }
 
     /// A second name for a file; the kernel of all images of one base takes its space once.
@@ -215,9 +234,7 @@ package struct ImageStore: Sendable {
     package func remove(
         _ reference: String, inUse: [String: [String]]
     ) async throws {
-        guard let image = try resolve(reference) else {
-            throw ImageError.unknownImage(reference)
-        }
+        guard let image = try resolve(reference) else { throw ImageError.missing(reference) }
         if let users = inUse[image.digest], !users.isEmpty {
             throw ImageError.inUse(image: reference, by: users)
         }

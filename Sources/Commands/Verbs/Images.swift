@@ -56,7 +56,7 @@ enum ImageVerbs {
         try await show(images.sorted { ($0.name, $0.createdAt) < ($1.name, $1.createdAt) }, session)
     }
 
-    private static func show(_ images: [ImageManifest], _ session: Session) async throws {
+    static func show(_ images: [ImageManifest], _ session: Session) async throws {
         let users = try await session.engine.imageUsers()
         if session.printer.isJSON {
             return session.printer.document(
@@ -78,7 +78,8 @@ enum ImageVerbs {
     }
 
     static let image = Command(
-        "image", "Remove and compare images.", subcommands: [remove, diff])
+        "image", "Remove, carry and compare images.",
+        subcommands: [remove, ImageTransferVerbs.export, ImageTransferVerbs.import, diff])
 
     private static let remove = Command(
         "rm", "Remove an image that no VM uses.", parameters: [name],
@@ -96,7 +97,7 @@ enum ImageVerbs {
         let session = try Session(arguments)
         let ends = try [arguments[older], arguments[newer]].map { name in
             guard let image = try session.engine.images.resolve(name) else {
-                throw ImageError.unknownImage(name)
+                throw ImageError.missing(name)
             }
             return image
         }

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+import Engine
+import Fleets
+import Glibc
+import Linux
+import Testing
+
+@testable import Images
+
+/// `image export` and `image import`, as typed.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct ImageVerbTests {
+    @Test func anImageTravels() async throws {
+        let world = try await World()
+        let file = "\(world.folder)/core.tar.zst"
+        let said = try await world.must("image", "export", "core", file)
+        #expect(said.text.contains("core: written to \(file)"))
+        let other = try await World(image: false)
+        let json = try await other.must("image", "import", file, "--json")
+        let row = try #require(try JSONValue(parsing: json.standardOutput).elements.first)
+        #expect(row["name"] == "core" && row["usedBy"] == [])
+        #expect(row["digest"]?.string?.hasPrefix("sha256:") == true)
+        let listed = try JSONValue(parsing: try await other.must("images", "--json").standardOutput)
+        #expect(listed.elements == [row])
+    }
+
+    @Test func whatIsThereIsNotReplacedUnasked() async throws {
+        let world = try await World()
+        let file = "\(world.folder)/mine"
+        try Files.write(file, "mine")
+        let text = try await world.mustFail("image", "export", "core", file, code: 64)
+        #expect(text.contains("'image export core' would lose the file \(file) (4 B)"))
+        #expect(try Files.readText(file) == "mine")
+        try await world.mustFail("image", "export", "nope", file, "--yes", code: 66)
+        #expect(try Files.readText(file) == "mine")
+        let json = try await world.must("image", "export", "core", file, "--yes", "--json")
+        let document = try JSONValue(parsing: json.standardOutput)
+        #expect(document["name"] == "core" && document["file"] == .string(file))
+        #expect(document["bytes"] == .integer(try Files.status(file).size))
+        let folder = try await world.mustFail(
+            "image", "export", "core", world.folder, "--yes", code: 1)
+        #expect(folder.contains("is not a file"))
+    }
+
+    @Test func refusalsSayWhy() async throws {
+        let world = try await World()
+        let file = "\(world.folder)/core.tar.zst"
+        let missing = try await world.mustFail("image", "import", file, code: 66)
+        #expect(missing.contains("there is no file \(file)"))
+        let unknown = try await world.mustFail("image", "export", "dev", file, code: 66)
+        #expect(unknown.contains("no image 'dev' is here"))
+        try await world.must("image", "export", "core", file)
+        try await world.mustFail("image", "import", file, "--as", "../x", code: 64)
+        try Files.write(file, try Files.read(file).dropLast(9))
+        let other = try await World(image: false)
+        let damaged = try await other.mustFail("image", "import", file, code: 1)
+        #expect(damaged.contains("\(file) is damaged"))
+        #expect(try Files.list("\(other.layout.root)/tmp") == ["lock"])
+        #expect(!Files.exists("\(other.layout.root)/layers"))
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "only root mounts"))
+    func noSpaceIsSaid() async throws {
+        let world = try await World()
+        let file = "\(world.folder)/core.tar.zst"
+        try await world.must("image", "export", "core", file)
+        let script = """
+            mkdir small && mount -t tmpfs -o size=4k tmpfs small || exit 100
+            ./martlet image export core small/core.tar.zst; first=$?
+            test -z "$(ls -A small)" || exit 101
+            mkdir root2 && mount -t tmpfs -o size=64k,mode=755 tmpfs root2 || exit 102
+            head -c 60k /dev/urandom >root2/filler
+            MARTLET_ROOT=$PWD/root2 ./martlet image import \(file); second=$?
+            find root2 -name 'build.*' -o -name '*.erofs' | grep . && exit 103
+            rm root2/filler
+            mount -o remount,size=16m root2 || exit 104
+            MARTLET_ROOT=$PWD/root2 ./martlet image import \(file) || exit 105
+            exit $first$second
+            """
+        var program = Program("/usr/bin/unshare", ["--mount", "/bin/sh", "-c", script])
+        program.environment = world.program([]).environment
+        program.folder = world.folder
+        let output = try await program.capture()
+        #expect(output.exit == .code(11), "\(output.text)\(output.errorText)")
+        let said = output.errorText.lowercased().ranges(of: "no space left on")
+        #expect(said.count == 2, "\(output.errorText)")
+    }
+}
