@@ -32,14 +32,32 @@ extension Engine {
     /// packages come in with `build --refresh` alone.
     package func desiredImage(of vm: VM, in fleet: Fleet) -> DesiredImage {
         let name = Engine.imageName(of: vm)
-        let image = try? builder.current(name, recipes: Engine.recipes(of: fleet))
+        let image = present(name, in: fleet)
         return image.map { .built(digest: $0.digest) } ?? .unbuilt(name: name)
     }
 
     /// The digest that a VM's image has by now; nil when it has to be built first.
     package func newestDigest(of vm: VM, in fleet: Fleet?) -> String? {
+        present(Engine.imageName(of: vm), in: fleet)?.digest
+    }
+
+    private func present(_ name: String, in fleet: Fleet?) -> ImageManifest? {
+        if let image = try? imported(name, in: fleet) { return image }
+        return try? builder.current(name, recipes: Engine.recipes(of: fleet))
+    }
+
+    /// The image from a file that stands for this name instead of what the recipes would give.
+    ///
+    /// Of the images that Martlet brings along that is one which was imported and not built since.
+    /// A recipe of the fleet file may have been changed, so there it counts only where nothing can
+    /// be built: without root.
+    private func imported(_ name: String, in fleet: Fleet?) throws -> ImageManifest? {
         let recipes = Engine.recipes(of: fleet)
-        return (try? builder.current(Engine.imageName(of: vm), recipes: recipes))?.digest
+        if !recipes.contains(where: { $0.name == name }), images.isImported(name) {
+            return try images.resolve(name)
+        }
+        guard !isRoot, (try? builder.current(name, recipes: recipes)) == nil else { return nil }
+        return try images.resolve(name)
     }
 
     /// Builds what is missing of these images, and returns them by name.
@@ -59,6 +77,7 @@ extension Engine {
         {
             return image.digest
         }
+        if let image = try imported(name, in: fleet) { return image.digest }
         guard let image = try await buildImages([name], in: fleet)[name] else {
             throw ImageError.unknownImage(name)
         }

@@ -21,6 +21,13 @@ import Testing
         #expect(row["digest"]?.string?.hasPrefix("sha256:") == true)
         let listed = try JSONValue(parsing: try await other.must("images", "--json").standardOutput)
         #expect(listed.elements == [row])
+        // It stands for the image that would be built otherwise.
+        try other.declare("web: {}")
+        let plan = try JSONValue(parsing: try await other.must("plan", "--json").standardOutput)
+        #expect(!plan.text(pretty: false).contains("to be built"))
+        try await other.must("up")
+        #expect(try await other.list()["web"]?["imageState"] == "current")
+        try await other.must("plan", "--check")
     }
 
     @Test func whatIsThereIsNotReplacedUnasked() async throws {
@@ -83,5 +90,41 @@ import Testing
         #expect(output.exit == .code(11), "\(output.text)\(output.errorText)")
         let said = output.errorText.lowercased().ranges(of: "no space left on")
         #expect(said.count == 2, "\(output.errorText)")
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "only root can become somebody else"))
+    func startsImportedImagesWithoutRoot() async throws {
+        let world = try await World()
+        let file = "\(world.folder)/core.tar.zst"
+        try await world.must("image", "export", "core", file)
+        let other = try await World(image: false)
+        let fleet = """
+            fleet: test
+            images: {tools: {from: core, packages: [jq]}}
+            vms: {web: {}, site: {image: tools}}
+            """
+        try Files.write("\(other.folder)/fleet.yaml", fleet, mode: 0o644)
+        try Files.setOwner(other.folder, user: 65534, group: 65534)
+        func martlet(_ words: String...) async throws -> Output {
+            var program = Program(
+                "/usr/bin/setpriv",
+                ["--reuid=65534", "--regid=65534", "--clear-groups", "./martlet"] + words)
+            program.environment = other.program([]).environment
+            program.folder = other.folder
+            return try await program.capture()
+        }
+        let build = try await martlet("up", "web")
+        #expect(build.exit == .code(77))
+        #expect(build.errorText.contains("only root can build it"), "\(build.errorText)")
+        #expect(build.errorText.contains("martlet image import"), "\(build.errorText)")
+        #expect(try await martlet("image", "import", file).exit == .code(0))
+        let up = try await martlet("up", "web")
+        #expect(up.exit == .code(0), "\(up.text)\(up.errorText)")
+        // Nobody can tell whether it fits the recipe, so it counts only where none can be built.
+        #expect(try await martlet("image", "import", file, "--as", "tools").exit == .code(0))
+        let all = try await martlet("up")
+        #expect(all.exit == .code(0), "\(all.text)\(all.errorText)")
+        #expect(try await martlet("plan", "--check").exit == .code(0))
+        #expect(try await martlet("down").exit == .code(0))
     }
 }
