@@ -102,6 +102,9 @@ package struct Builder: Sendable {
             if let lock = try FileLock.attempt("\(locks)/\(key)") {
                 defer { withExtendedLifetime(lock) {} }
                 if reuse || announced, let record = cached(key) { return record }
+                // apt locks the folder of downloads, and does not wait for another apt.
+                let downloads = try await turn("\(locks)/downloads", layer.image, progress)
+                defer { withExtendedLifetime(downloads) {} }
                 return try await build(layer, key, on: parents, progress: progress)
             }
             if !announced {
@@ -109,6 +112,18 @@ package struct Builder: Sendable {
             }
             announced = true
             try await Task.sleep(for: .milliseconds(100))
+        }
+    }
+
+    /// Waits for a lock; which layer holds it makes no difference.
+    private func turn(
+        _ path: String, _ image: String, _ progress: @Sendable (BuildProgress) -> Void
+    ) async throws -> FileLock {
+        if let lock = try FileLock.attempt(path) { return lock }
+        progress(BuildProgress(image: image, step: "waiting for another build"))
+        while true {
+            try await Task.sleep(for: .milliseconds(100))
+            if let lock = try FileLock.attempt(path) { return lock }
         }
     }
 
