@@ -65,7 +65,8 @@ package struct Identity: Sendable, Equatable {
         ).capture()
         guard output.exit.isSuccess else {
             throw StoreError.failed(
-                what: "the key \(path) could not be made", reason: output.errorText)
+                what: "the key \(path) could not be made",
+                reason: String(output.errorText.prefix { !$0.isNewline }))
         }
         try Files.rename(unfinished + ".pub", path + ".pub")
         try Files.rename(unfinished, path)
