@@ -114,6 +114,9 @@ package struct ImageStore: Sendable {
         where isDigest(entry) {
             do {
                 images.append(try load(entry))
+            } catch  where !Files.exists(folder(entry)) {
+                // Another martlet has taken it away meanwhile.
+                continue
             } catch .damaged(let path, let reason) {
                 let error = ImageError.damaged(path: path, reason: reason)
                 problems.append("\(error); \(quarantine(folder(entry)))")
@@ -241,7 +244,7 @@ package struct ImageStore: Sendable {
         for (name, digest) in try names() where digest == image.digest {
             try Files.remove(nameFile(name))
         }
-        try Files.remove(folder(image.digest))
+        try removeFolder(image.digest)
         _ = try prune(inUse: Set(inUse.keys))
     }
 
@@ -259,9 +262,10 @@ package struct ImageStore: Sendable {
             if named.contains(image.digest) || inUse.contains(image.digest) {
                 kept.append(image)
             } else {
-                try Files.remove(folder(image.digest))
+                try removeFolder(image.digest)
             }
         }
+        try removeUnfinished()
         let parts = Set(kept.flatMap { $0.layers.map(\.digest) + [$0.kernel] })
         var records: [(path: String, record: LayerRecord)] = []
         for file in try Files.list("\(root)/cache/recipes") {
@@ -285,6 +289,27 @@ package struct ImageStore: Sendable {
             freed += try removeCounted("\(debs)/\(file)")
         }
         return freed
+    }
+
+    /// Takes an image away at once: one that lost a file alone would be taken for a damaged one.
+    private func removeFolder(_ digest: String) throws(SystemError) {
+        let gone = "\(root)/images/.gone.\(digest).\(getpid())"
+        do throws(SystemError) {
+            try Files.renameNew(folder(digest), gone)
+        } catch {
+            // Another martlet was faster.
+            if !error.isMissing { throw error }
+        }
+        try Files.remove(gone)
+    }
+
+    /// Removes image folders that a killed martlet was making or taking away.
+    private func removeUnfinished() throws(SystemError) {
+        for name in try Files.list("\(root)/images") where name.hasPrefix(".") {
+            let owner = name.split(separator: ".").last.flatMap { Int32($0) }
+            if let owner, kill(owner, 0) == 0 || errno != ESRCH { continue }
+            try Files.remove("\(root)/images/\(name)")
+        }
     }
 
     private func removeCounted(_ path: String) throws(SystemError) -> Int64 {

@@ -117,6 +117,39 @@ struct World: ~Copyable {
         #expect(try Files.list(world.store.debs) == ["a_1%3a2_all.deb"])
     }
 
+    @Test func prunesImagesThatAKilledRunWasMakingOrTakingAway() async throws {
+        let world = try World()
+        let image = try await world.add("core", layers: ["base"])
+        let images = "\(world.root)/images"
+        let ended = try Program("/bin/true").spawn()
+        _ = try await ended.wait()
+        for name in [".new.\(image.digest).\(ended.pid)", ".gone.\(image.digest).\(ended.pid)"] {
+            try Files.makeFolder("\(images)/\(name)")
+        }
+        try Files.makeFolder("\(images)/.new.\(image.digest).\(getpid())")
+        #expect(try world.store.list().problems == [])
+        _ = try world.store.prune(inUse: [])
+        let left = [".new.\(image.digest).\(getpid())", image.digest, "names"]
+        #expect(try Files.list(images) == left.sorted())
+    }
+
+    /// Whoever looks meanwhile sees the image or no image, and nothing to put into quarantine.
+    @Test func removingIsNotTakenForDamage() async throws {
+        let world = try World()
+        let store = world.store
+        let look = Task {
+            var problems: [String] = []
+            while !Task.isCancelled { problems += try store.list().problems }
+            return problems
+        }
+        for number in 0..<50 {
+            try await world.add("core", layers: ["base \(number)"])
+            try await store.remove("core", inUse: [:])
+        }
+        look.cancel()
+        #expect(try await look.value == [])
+    }
+
     @Test func sweepsKilledBuilds() async throws {
         let world = try World()
         let killed = "\(world.root)/tmp/build.1.1"
