@@ -15,7 +15,7 @@ extension Program {
     /// Runs the program to its end, giving it `input`, and returns what it printed.
     ///
     /// Both streams are read while it runs (reading after the end deadlocks past 64 KiB), and a
-    /// grandchild that keeps a stream open does not hold us: what counts is the child's own end.
+    /// grandchild that keeps a stream open does not hold us: what counts is the child's own end. It is killed when the task is cancelled.
     package func capture(
         input: [UInt8] = [], onError: (@Sendable (String) -> Void)? = nil
     ) async throws -> Output {
@@ -45,7 +45,15 @@ extension Program {
         async let output = collect(outFD, until: child.pidfd, lines: nil)
         async let errors = collect(errFD, until: child.pidfd, lines: onError)
         if inputWriter >= 0 { feed(inputWriter, input) }
-        let result = try await (output, errors)
+        let result: ([UInt8], [UInt8])
+        do {
+            result = try await (output, errors)
+        } catch {
+            // Nobody waits for it any more, and it must not go on behind our back.
+            child.signal(SIGKILL)
+            _ = try? child.waitBlocking()
+            throw error
+        }
         let exit = try await child.wait()
         return Output(exit: exit, standardOutput: result.0, standardError: result.1)
     }

@@ -88,4 +88,20 @@ import Testing
             group.cancelAll()
         }
     }
+
+    @Test func cancellingACaptureEndsItsProgram() async throws {
+        var template = Array("/tmp/martlet-capture.XXXXXX".utf8CString)
+        let folder = String(cString: try #require(mkdtemp(&template)))
+        defer { try? Files.remove(folder) }
+        let program = Program("/bin/sh", ["-c", "echo $$ >\(folder)/pid; exec sleep 60"])
+        let task = Task { try await program.capture() }
+        var pid: Int32?
+        while pid == nil {
+            try await Task.sleep(for: .milliseconds(10))
+            pid = (try? Files.readText("\(folder)/pid")).flatMap { Int32($0.prefix { $0 != "\n" }) }
+        }
+        task.cancel()
+        await #expect(throws: CancellationError.self) { try await task.value }
+        #expect(kill(try #require(pid), 0) == -1 && errno == ESRCH)
+    }
 }
