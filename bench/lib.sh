@@ -63,24 +63,39 @@ spread() {
 }
 median() { spread | cut -d ' ' -f 2; }
 
+# One look at a port of 127.0.0.1: makes the file when an SSH banner comes.
+look_for_banner() {
+	local port=$1 found=$2 line
+	{ exec {socket}<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 0
+	read -r -t 2 -u "$socket" line || true
+	[[ $line != SSH-* ]] || : >"$found"
+}
+
 # Waits for an SSH banner on a port of 127.0.0.1; fails after so many seconds.
 #
-# One connection at a time: sshd turns further ones away. One that hangs was made before the guest
-# had an address, and a new one is faster than waiting for QEMU to send it again.
+# A connection that was made before the guest had an address hangs, so several are under way at a
+# time; sshd takes ten of them. Giving up early would be worse: a busy guest takes a while for its
+# answer, and has to begin anew for the next connection.
 await_banner() {
-	local port=$1 end=$((SECONDS + $2)) line
-	while ((SECONDS < end)); do
-		line=
-		{ exec {socket}<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || {
-			sleep 0.05
-			continue
-		}
-		read -r -t 0.5 -u "$socket" line || true
-		exec {socket}>&-
-		[[ $line != SSH-* ]] || return 0
-		sleep 0.05
+	local port=$1 end=$((SECONDS + $2)) found=$work/banner.$1 look alive looks=()
+	rm -f "$found"
+	while ((SECONDS < end)) && [[ ! -e $found ]]; do
+		alive=()
+		for look in "${looks[@]}"; do
+			! kill -0 "$look" 2>/dev/null || alive+=("$look")
+		done
+		looks=("${alive[@]}")
+		if ((${#looks[@]} < 8)); then
+			look_for_banner "$port" "$found" &
+			looks+=($!)
+		fi
+		sleep 0.1
 	done
-	return 1
+	for look in "${looks[@]}"; do
+		kill "$look" 2>/dev/null || true
+		wait "$look" || true
+	done
+	[[ -e $found ]]
 }
 
 load() { cut -d ' ' -f 1-3 /proc/loadavg; }

@@ -2,7 +2,7 @@
 // /usr/lib/martlet/guest: the small helpers inside a running VM, in one static program.
 //
 //     guest port                        sshd on a virtio-serial port (port.c)
-//     guest ready                       tells the supervisor that sshd listens
+//     guest ready                       tells the supervisor that sshd answers
 //     guest state                       tells it how the start went, with the failed units
 //     guest probe tcp PORT [SECONDS]    health checks (probe.c)
 //     guest probe http PORT PATH [SECONDS]
@@ -70,15 +70,29 @@ static void add_words(char *line, size_t size, const char *command) {
 static int state(void) {
     char line[4096] = "state";
     add_words(line, sizeof line - 1, "systemctl is-system-running --wait");
+    // The command line's rcupdate.rcu_expedited is for the start alone.
+    int expedited = open("/sys/kernel/rcu_expedited", O_WRONLY | O_CLOEXEC);
+    if (expedited >= 0 && write(expedited, "0", 1) < 0) perror("rcu_expedited");
+    if (expedited >= 0) close(expedited);
     add_words(line, sizeof line - 1, "systemctl list-units --failed --plain --no-legend");
     strcat(line, "\n");
     return tell(line);
 }
 
+// Waits for sshd's first words, so that "ready" is what a caller would find. An image without sshd
+// is ready at once, and one whose sshd is ill must not hold up the rest.
+static int ready(void) {
+    char word[4] = "";
+    int fd = dial(22, 3);
+    if (fd >= 0 && read(fd, word, sizeof word) < 0) perror("sshd");
+    if (fd >= 0) close(fd);
+    return tell("ready\n");
+}
+
 int main(int count, char **arguments) {
     const char *verb = count > 1 ? arguments[1] : "";
     if (!strcmp(verb, "port")) return port();
-    if (!strcmp(verb, "ready")) return tell("ready\n");
+    if (!strcmp(verb, "ready")) return ready();
     if (!strcmp(verb, "state")) return state();
     if (!strcmp(verb, "probe")) return probe(count - 2, arguments + 2);
     fprintf(stderr, "usage: guest port | ready | state | probe tcp PORT | probe http PORT PATH\n");

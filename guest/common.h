@@ -42,3 +42,6 @@ struct owner {
 /// leaves what exists untouched. After a power failure at any moment, doing it again completes it:
 /// no file appears under its name before its content is on the disk.
 void copy_missing(const char *from, const char *to, const struct owner *owner);
+
+/// Copies everything onto a volume that holds nothing but the remains of an earlier try.
+void copy_fresh(const char *from, const char *to);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies what is missing, so that a power failure at any moment is mended by doing it again.
 //
-// First pass: folders, links and devices appear under their names (the journal keeps their order),
+// Onto a volume that holds nothing else, everything is copied once, over what an earlier try left.
+// Onto any other, in two passes. First pass: folders, links and devices appear under their names (the journal keeps their order),
 // and file contents under temporary names. Then everything goes to the disk at once. Second pass:
 // the files get their names. Without this, a file cut off in the middle would exist next time and
 // so would never be completed.
@@ -21,6 +22,7 @@
 struct copy {
     const struct owner *owner;
     int naming;  // the second pass
+    int fresh;   // the one pass of a volume that holds nothing else
 };
 
 static const char new_entry[] = ".martlet-new";
@@ -70,23 +72,27 @@ static void enter(int from, int to, const char *name, const struct copy *copy) {
 // Anything but a folder's content and a file's name is made under one temporary name first.
 static void make_entry(int from, int to, const char *name, const struct stat *info,
                        const struct copy *copy) {
-    unlinkat(to, new_entry, 0);
-    unlinkat(to, new_entry, AT_REMOVEDIR);
+    const char *first = copy->fresh ? name : new_entry;
+    if (!copy->fresh) {
+        unlinkat(to, new_entry, 0);
+        unlinkat(to, new_entry, AT_REMOVEDIR);
+    }
     int made = -1;
     if (S_ISDIR(info->st_mode)) {
-        made = mkdirat(to, new_entry, 0700);
+        made = mkdirat(to, first, 0700);
     } else if (S_ISLNK(info->st_mode)) {
         char target[PATH_MAX];
         ssize_t length = readlinkat(from, name, target, sizeof target - 1);
         if (length >= 0) {
             target[length] = 0;
-            made = symlinkat(target, to, new_entry);
+            made = symlinkat(target, to, first);
         }
     } else {
-        made = mknodat(to, new_entry, info->st_mode & (S_IFMT | 0600), info->st_rdev);
+        made = mknodat(to, first, info->st_mode & (S_IFMT | 0600), info->st_rdev);
     }
     if (made < 0) fail("cannot make %s on the data volume", name);
-    own(to, new_entry, info, copy->owner);
+    own(to, first, info, copy->owner);
+    if (copy->fresh) return;
     if (renameat(to, new_entry, to, name) < 0) fail("cannot make %s on the data volume", name);
 }
 
@@ -96,6 +102,11 @@ static void copy_one(int from, int to, const char *name, const struct copy *copy
     int exists = fstatat(to, name, &there, AT_SYMLINK_NOFOLLOW) == 0;
     if (S_ISREG(info.st_mode)) {
         char temporary[NAME_MAX + 1];
+        if (copy->fresh) {
+            copy_content(from, to, name, name);
+            own(to, name, &info, NULL);
+            return;
+        }
         temporary_name(temporary, name);
         if (exists) return;
         if (copy->naming) {
@@ -112,6 +123,7 @@ static void copy_one(int from, int to, const char *name, const struct copy *copy
         there.st_mode = info.st_mode;
         exists = 1;
     }
+    if (exists && copy->fresh) own(to, name, &info, NULL);
     if (exists && S_ISDIR(info.st_mode) && S_ISDIR(there.st_mode)) enter(from, to, name, copy);
 }
 
@@ -126,16 +138,19 @@ static void copy_folder(int from, int to, const struct copy *copy) {
     closedir(folder);
 }
 
-void copy_missing(const char *from, const char *to, const struct owner *owner) {
+static void run(const char *from, const char *to, const struct copy *copy) {
     int out = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (out < 0) fail("cannot open %s", to);
-    for (int naming = 0; naming < 2; naming++) {
-        int in = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (in < 0 && errno == ENOENT) break;
-        if (in < 0) fail("cannot open %s", from);
-        struct copy copy = {.owner = owner, .naming = naming};
-        copy_folder(in, out, &copy);
-        if (syncfs(out) < 0) fail("cannot write to the data volume");
-    }
+    int in = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (in < 0 && errno != ENOENT) fail("cannot open %s", from);
+    if (in >= 0) copy_folder(in, out, copy);
+    if (syncfs(out) < 0) fail("cannot write to the data volume");
     close(out);
 }
+
+void copy_missing(const char *from, const char *to, const struct owner *owner) {
+    run(from, to, &(struct copy){.owner = owner});
+    run(from, to, &(struct copy){.owner = owner, .naming = 1});
+}
+
+void copy_fresh(const char *from, const char *to) { run(from, to, &(struct copy){.fresh = 1}); }

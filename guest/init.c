@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,20 +47,47 @@ static void mount_kernel_filesystems(void) {
     mount_or_fail("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=20%");
 }
 
-// Loads the modules in the order of /modules/list and frees their memory.
-static void load_modules(void) {
-    struct text list = {0};
-    if (read_file("/modules/list", &list) < 0) fail("cannot read the list of modules");
-    for (char *name = strtok(list.bytes, "\n"); name; name = strtok(NULL, "\n")) {
-        char path[256];
-        snprintf(path, sizeof path, "/modules/%s", name);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
-            fail("cannot load the module %s", name);
-        close(fd);
-        unlink(path);
-    }
-    free(list.bytes);
+// The order of loading; after a line "-" what the root does not need.
+static struct text module_list;
+
+static void load_module(const char *name) {
+    char path[256];
+    snprintf(path, sizeof path, "/modules/%s", name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+        fail("cannot load the module %s", name);
+    close(fd);
+    unlink(path);
+}
+
+static void load_root_modules(void) {
+    if (read_file("/modules/list", &module_list) < 0) fail("cannot read the list of modules");
+    char *name = strtok(module_list.bytes, "\n");
+    for (; name && strcmp(name, "-"); name = strtok(NULL, "\n")) load_module(name);
+}
+
+static pid_t start(void (*work)(void)) {
+    pid_t pid = fork();
+    if (pid < 0) fail("cannot start a process");
+    if (pid) return pid;
+    work();
+    _exit(0);
+}
+
+// Beside all else: on a second CPU it costs no time. systemd finds most of it done.
+static void load_later_modules(void) {
+    for (char *name; (name = strtok(NULL, "\n"));) load_module(name);
+}
+
+// The image's kernel settings, as soon as the root is there: they take a fraction of the time that
+// systemd needs to come to its first service.
+static void apply_settings(void) {
+    if (unshare(CLONE_NEWNS) < 0) fail("cannot make a mount namespace");
+    mount_or_fail("/proc", ROOT "/proc", NULL, MS_BIND, NULL);
+    if (chroot(ROOT) < 0 || chdir("/") < 0) fail("cannot enter the root");
+    // What it cannot set, systemd-sysctl.service reports later.
+    execl("/usr/lib/systemd/systemd-sysctl", "systemd-sysctl", (char *)NULL);
+    fail("cannot start systemd-sysctl");
 }
 
 // The value of a word on the kernel command line, or `fallback`.
@@ -171,19 +200,80 @@ static void mount_data(void) {
     close(folder);
 }
 
-// Fills /var from the image's factory folder, once per image: the stamp comes last.
+static int is_empty_volume(const char *path) {
+    DIR *folder = opendir(path);
+    struct dirent *entry;
+    int empty = folder != NULL;
+    while (empty && (entry = readdir(folder)))
+        empty = entry->d_name[0] == '.' || !strcmp(entry->d_name, "lost+found");
+    if (folder) closedir(folder);
+    return empty;
+}
+
+// Fills /var from the image's factory folder, once per image: the stamp comes last. A volume that
+// was empty is filled without regard to what is there: only an earlier try can have put it there.
 static void fill_data(void) {
-    static const char stamp[] = ROOT "/var/lib/martlet/image";
+    static const char factory[] = ROOT "/usr/share/factory/var", var[] = ROOT "/var",
+                      stamp[] = ROOT "/var/lib/martlet/image",
+                      filling[] = ROOT "/var/.martlet-filling";
     struct text text = {0};
     const char *image = identity_image();
-    if (image && read_file(stamp, &text) == 0 && !strcmp(text.bytes, image)) return;
-    copy_missing(ROOT "/usr/share/factory/var", ROOT "/var", NULL);
+    int stamped = read_file(stamp, &text) == 0;
+    if (image && stamped && !strcmp(text.bytes, image)) return;
+    if (!stamped && (access(filling, F_OK) == 0 || is_empty_volume(var))) {
+        write_file(filling, "", 0, 0600, 0);
+        copy_fresh(factory, var);
+    } else {
+        copy_missing(factory, var, NULL);
+    }
     make_folders(ROOT "/var/home", 0755);
     make_folders(ROOT "/var/roothome", 0700);
-    if (!image) return;
-    write_file(ROOT "/var/lib/martlet/image.new", image, strlen(image), 0644, 0);
-    sync();
-    if (rename(ROOT "/var/lib/martlet/image.new", stamp) < 0) fail("cannot write %s", stamp);
+    if (image) {
+        write_file(ROOT "/var/lib/martlet/image.new", image, strlen(image), 0644, 0);
+        sync();
+        if (rename(ROOT "/var/lib/martlet/image.new", stamp) < 0) fail("cannot write %s", stamp);
+    }
+    unlink(filling);
+}
+
+static int exists(const char *folder, const char *name, const char *suffix) {
+    char path[600];
+    snprintf(path, sizeof path, ROOT "%s/%s%s", folder, name, suffix);
+    return access(path, F_OK) == 0;
+}
+
+// Whether a script in /etc/init.d has no unit of its name, so that systemd must make one.
+static int has_foreign_scripts(void) {
+    DIR *folder = opendir(ROOT "/etc/init.d");
+    struct dirent *entry;
+    int found = 0;
+    while (folder && !found && (entry = readdir(folder))) {
+        char path[600], *name = entry->d_name;
+        struct stat info;
+        snprintf(path, sizeof path, ROOT "/etc/init.d/%s", name);
+        if (stat(path, &info) < 0 || !S_ISREG(info.st_mode) || !(info.st_mode & 0111)) continue;
+        size_t length = strlen(name);
+        if (length > 3 && !strcmp(name + length - 3, ".sh")) name[length - 3] = 0;
+        found = !exists("/usr/lib/systemd/system", name, ".service") &&
+                !exists("/etc/systemd/system", name, ".service");
+    }
+    if (folder) closedir(folder);
+    return found;
+}
+
+// Generators that would find nothing: each is a process that systemd waits for.
+static void mask_idle_generators(void) {
+    static const char folder[] = "/run/systemd/system-generators";
+    int mounts = exists("/etc", "fstab", "") ||
+                 access("/sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/fstab.extra",
+                        F_OK) == 0 ||
+                 *option("systemd.mount-extra", "") || *option("systemd.swap-extra", "") ||
+                 *option("fstab", "");
+    make_folders(folder, 0755);
+    if (chdir(folder) < 0) fail("cannot open %s", folder);
+    if (!mounts) symlink("/dev/null", "systemd-fstab-generator");
+    if (!has_foreign_scripts()) symlink("/dev/null", "systemd-sysv-generator");
+    if (chdir("/") < 0) fail("cannot open /");
 }
 
 static void move_mount(const char *from, const char *to) {
@@ -193,17 +283,20 @@ static void move_mount(const char *from, const char *to) {
 int main(void) {
     umask(022);
     mount_kernel_filesystems();
-    load_modules();
+    load_root_modules();
+    start(load_later_modules);
     int layers = atoi(option("martlet.layers", "1"));
     if (layers < 1 || layers > max_layers) reject("martlet.layers must be 1 to %d", max_layers);
     mount_layers(layers);
     identity_apply(OWN_LAYER, LAYER_PATH, layers);
     mount_root(layers);
+    start(apply_settings);
     mount_data();
     fill_data();
     identity_make_homes(ROOT);
     mount_or_fail(ROOT "/var/home", ROOT "/home", NULL, MS_BIND, NULL);
     mount_or_fail(ROOT "/var/roothome", ROOT "/root", NULL, MS_BIND, NULL);
+    mask_idle_generators();
 
     move_mount("/dev", ROOT "/dev");
     move_mount("/proc", ROOT "/proc");

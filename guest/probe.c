@@ -14,8 +14,7 @@
 
 #include "agent.h"
 
-// Connects to a port of this machine, by IPv4 or else IPv6; -1 with errno.
-static int dial(int port, int seconds) {
+int dial(int port, int seconds) {
     struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port),

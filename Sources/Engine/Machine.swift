@@ -37,9 +37,18 @@ struct MachinePlan {
             cpu: accelerator == .kvm ? "host" : "max", vcpu: vm.vcpu,
             memoryBytes: Int64(vm.memory.max.bytes), kernel: boot.kernel,
             initramfs: boot.initramfs,
-            kernelParameters: words(boot.commandLine) + vm.kernel.parameters, layers: boot.layers,
+            kernelParameters: words(boot.commandLine) + emulationParameters
+                + vm.kernel.parameters, layers: boot.layers,
             disks: [.init(path: files.dataVolume, format: .qcow2, serial: "data")],
             interfaces: interfaces(), firmwareEntries: entries, oemStringFiles: oemStringFiles)
+    }
+
+    /// What the guest's kernel cannot find out by itself when its CPUs are emulated.
+    ///
+    /// Their time stamp counters are in step and never stop, but they start so far apart that the
+    /// kernel distrusts them; reading any other clock leaves the emulated CPU each time.
+    private var emulationParameters: [String] {
+        accelerator == .tcg ? ["tsc=reliable", "no_timer_check"] : []
     }
 
     private func words(_ line: String) -> [String] { line.split(separator: " ").map(String.init) }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Linux
 
 /// Writes a cpio archive in the format `newc`, which the kernel unpacks as its initramfs; pure.
 ///
@@ -46,16 +47,28 @@ package struct CPIO {
 
 /// What the initramfs needs from a kernel package.
 package enum Kernel {
-    /// What init needs before the root is there, and what every guest needs right after.
+    /// What init needs before the root is there.
+    package static let rootModules = [
+        "virtio_pci", "virtio_blk", "virtio_net", "qemu_fw_cfg", "erofs", "overlay",
+    ]
+    /// What every guest needs right after.
     ///
-    /// The second group could be loaded from the root as the rest is: init does it without a process
-    /// for each, which shortens a start by a second or more without KVM.
-    package static let initialModules = [
-        "virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "qemu_fw_cfg", "erofs",
-        "overlay",
+    /// They could be loaded from the root as the rest is: init does it without a process for each,
+    /// and beside other work, which shortens a start by a second or more without KVM.
+    package static let laterModules = [
+        "virtio_console", "autofs4",
         // The guest's firewall; the power button, for a clean stop; entropy and memory of the host.
         "nf_tables", "nft_ct", "button", "evdev", "virtio_rng", "virtio_balloon",
     ]
+
+    /// The list that init reads: file names in the order of loading, with a line `-` where the root
+    /// can be put together; pure.
+    package static func initialModules(dependencies: String) -> (paths: [String], list: String) {
+        let first = loadOrder(of: rootModules, dependencies: dependencies)
+        let all = loadOrder(of: rootModules + laterModules, dependencies: dependencies)
+        let names = first.map(Files.name) + ["-"] + all.dropFirst(first.count).map(Files.name)
+        return (all, names.map { $0 + "\n" }.joined())
+    }
 
     /// The files of the modules and of all that they depend on, in the order of loading; pure.
     ///

@@ -71,6 +71,8 @@ extension LayerRecipe {
         var lines = ["martlet-layer 1", parent ?? "-", mirror ?? "-"]
         lines.append(SHA256.hex(LayerSteps.render(steps(hasParent: parent != nil)).utf8))
         lines += files.map { SHA256.hex($0.content) }
+        // The lowest layer brings the kernel.
+        if parent == nil { lines += Kernel.rootModules + ["-"] + Kernel.laterModules }
         return SHA256.hex(lines.joined(separator: "\n").utf8)
     }
 

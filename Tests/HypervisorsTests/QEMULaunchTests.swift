@@ -26,7 +26,7 @@ import Testing
             -name guest=web
             -uuid 0b4f6f5e-4d8e-4b7e-9e0e-1f2a3b4c5d6e
             -nodefaults -no-user-config -display none -no-reboot
-            -machine q35,dump-guest-core=off,vmport=off
+            -machine q35,dump-guest-core=off,hpet=off,sata=off,smbus=off,smm=off,vmport=off
             -accel tcg,thread=multi
             -cpu max
             -smp 1
@@ -39,7 +39,7 @@ import Testing
             -serial chardev:console
             -chardev socket,id=qmp,fd=4
             -mon chardev=qmp,mode=control
-            -device virtio-serial-pci,id=ports,event_idx=off
+            -device virtio-serial-pci,id=ports,max_ports=4,event_idx=off
             -chardev socket,id=agent,fd=5
             -device virtserialport,bus=ports.0,id=agent-port,chardev=agent,name=org.qemu.guest_agent.0
             -chardev socket,id=ready,fd=6
@@ -110,7 +110,8 @@ import Testing
         let delta = try difference { $0.sharedMemory = true }
         #expect(
             delta.added == [
-                "q35,dump-guest-core=off,memory-backend=memory,vmport=off", "-object",
+                "q35,dump-guest-core=off,hpet=off,memory-backend=memory,sata=off,smbus=off,smm=off,"
+                    + "vmport=off", "-object",
                 "memory-backend-memfd,id=memory,size=512M,share=on",
             ])
     }

@@ -24,6 +24,19 @@ import Testing
             ])
     }
 
+    @Test func theListSaysFromWhereOnTheRootNeedsNothing() {
+        let text = """
+            kernel/drivers/virtio/virtio_ring.ko:
+            kernel/drivers/virtio/virtio_pci.ko: kernel/drivers/virtio/virtio_ring.ko
+            kernel/fs/autofs/autofs4.ko:
+            kernel/drivers/char/virtio_console.ko: kernel/drivers/virtio/virtio_ring.ko
+            """
+        let modules = Kernel.initialModules(dependencies: text)
+        #expect(
+            modules.list == "virtio_ring.ko\nvirtio_pci.ko\n-\nvirtio_console.ko\nautofs4.ko\n")
+        #expect(modules.paths.count == 4)
+    }
+
     @Test func archive() {
         var archive = CPIO()
         archive.folder("m")
