@@ -67,28 +67,25 @@ median() { spread | cut -d ' ' -f 2; }
 look_for_banner() {
 	local port=$1 found=$2 line
 	{ exec {socket}<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 0
-	read -r -t 2 -u "$socket" line || true
+	read -r -t 5 -u "$socket" line || true
 	[[ $line != SSH-* ]] || : >"$found"
 }
 
 # Waits for an SSH banner on a port of 127.0.0.1; fails after so many seconds.
 #
-# A connection that was made before the guest had an address hangs, so several are under way at a
-# time; sshd takes ten of them. Giving up early would be worse: a busy guest takes a while for its
-# answer, and has to begin anew for the next connection.
+# A connection that was made before the guest had an address hangs, so after a second another one is
+# tried beside it. More would hinder what they look for: each is a process of the guest.
 await_banner() {
-	local port=$1 end=$((SECONDS + $2)) found=$work/banner.$1 look alive looks=()
+	local port=$1 end=$((SECONDS + $2)) found=$work/banner.$1 look=0 looks=() tick=0
 	rm -f "$found"
 	while ((SECONDS < end)) && [[ ! -e $found ]]; do
-		alive=()
-		for look in "${looks[@]}"; do
-			! kill -0 "$look" 2>/dev/null || alive+=("$look")
-		done
-		looks=("${alive[@]}")
-		if ((${#looks[@]} < 8)); then
+		if ((tick % 10 == 0)) || ! kill -0 "$look" 2>/dev/null; then
 			look_for_banner "$port" "$found" &
-			looks+=($!)
+			look=$!
+			looks+=("$look")
+			tick=0
 		fi
+		tick=$((tick + 1))
 		sleep 0.1
 	done
 	for look in "${looks[@]}"; do

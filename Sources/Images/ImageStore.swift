@@ -187,8 +187,9 @@ package struct ImageStore: Sendable {
         try system { () throws(SystemError) in
             let target = folder(image.digest)
             if !Files.exists(target) {
-                let fresh = "\(root)/images/.new.\(image.digest).\(getpid())"
-                try Files.remove(fresh)
+                // The last word is the process, for removeUnfinished; it may add an image twice at once.
+                let turn = String(UInt32.random(in: 0...UInt32.max), radix: 16)
+                let fresh = "\(root)/images/.new.\(turn).\(getpid())"
                 try Files.makeFolder(fresh)
                 do throws(SystemError) {
                     try ImageStore.share(part(image.kernel, .vmlinux), "\(fresh)/vmlinux")
@@ -293,7 +294,8 @@ package struct ImageStore: Sendable {
 
     /// Takes an image away at once: one that lost a file alone would be taken for a damaged one.
     private func removeFolder(_ digest: String) throws(SystemError) {
-        let gone = "\(root)/images/.gone.\(digest).\(getpid())"
+        let turn = String(UInt32.random(in: 0...UInt32.max), radix: 16)
+        let gone = "\(root)/images/.gone.\(turn).\(getpid())"
         do throws(SystemError) {
             try Files.renameNew(folder(digest), gone)
         } catch {
