@@ -4,7 +4,7 @@ import Testing
 
 @testable import Storage
 
-@Suite(.timeLimit(.minutes(1))) struct DiskTests {
+@Suite(.timeLimit(.minutes(5))) struct DiskTests {
     let folder = TemporaryFolder()
 
     @Test(arguments: [DiskFormat.qcow2, .raw])
