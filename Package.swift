@@ -64,7 +64,7 @@ let package = Package(
         tests("Arguments"),
         tests("Commands", "Arguments", "Engine", "Fleets", "Linux"),
         tests("Engine", "Images", "Supervisor", "Fleets", "Linux"),
-        tests("Storage", "Linux"),
+        tests("Storage", "Linux", "Support"),
         tests("Images", "Fleets", "Linux", "Support"),
     ],
     swiftLanguageModes: [.v6]

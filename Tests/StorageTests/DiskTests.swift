@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import Linux
+import Support
 import Testing
 
 @testable import Storage
 
 @Suite(.timeLimit(.minutes(5))) struct DiskTests {
-    let folder = TemporaryFolder()
+    let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
 
     @Test(arguments: [DiskFormat.qcow2, .raw])
     func makesASparseDiskWithAFileSystemOnce(format: DiskFormat) async throws {
@@ -54,20 +57,4 @@ import Testing
     }
 
     private let uuid = "6e0bc1f2-6b0e-4a6e-8f0b-0123456789ab"
-}
-
-/// A folder of one test's own, removed with it.
-final class TemporaryFolder: Sendable {
-    let path: String
-
-    init() {
-        path = "/tmp/martlet-test-\(UInt64.random(in: 0...UInt64.max))"
-        do {
-            try Files.makeFolder(path, mode: 0o700)
-        } catch {
-            Issue.record("\(error)")
-        }
-    }
-
-    deinit { try? Files.remove(path) }
 }
