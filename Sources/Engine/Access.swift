@@ -92,6 +92,11 @@ package struct Access: Sendable {
             "LogLevel": "ERROR",
             "PasswordAuthentication": "no",
             "ProxyCommand": "\(quoted(Access.ownPath)) __connect \(files.name)",
+            // Now and then the session of a command that has ended stays open until another packet
+            // comes (all bytes had arrived both ways): one every other second bounds that wait. The
+            // number allows a guest to be paused for a day.
+            "ServerAliveCountMax": "43200",
+            "ServerAliveInterval": "2",
             "StrictHostKeyChecking": "yes",
             "UserKnownHostsFile": "\"\(files.identity)/known_hosts\"",
         ]
