@@ -69,7 +69,7 @@ package struct Access: Sendable {
             ssh,
             options + [
                 "-M", "-N", "-f", "-o", "ControlPersist=\(Access.idleSeconds)", "-o",
-                "ConnectTimeout=30", "-l", "root", files.name,
+                "ConnectTimeout=75", "-l", "root", files.name,
             ])
         master.folder = files.run
         let output = try await master.capture()

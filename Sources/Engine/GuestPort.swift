@@ -22,7 +22,7 @@ package enum GuestPort {
     private static func greet(_ socket: borrowing Descriptor) throws -> [UInt8] {
         // A guest that is busy booting answers late; each hello has a number of its own, so an
         // answer to an older one is told from the one that counts.
-        for patience in [1, 2, 4, 8, 8, 8] as [Int32] {
+        for patience in [1, 2, 4, 8, 15, 30] as [Int32] {
             let nonce = randomHex(32)
             try socket.write("\u{1}martlet-hello \(nonce)\n".utf8)
             if let rest = try answer(socket, nonce: nonce, seconds: patience) { return rest }

@@ -48,9 +48,9 @@ import Testing
     /// Ends of programs that come while others are awaited: none may be missed.
     @Test func noEndIsMissedWhenManyRunAtOnce() async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for _ in 0..<8 {
+            for _ in 0..<4 {
                 group.addTask {
-                    for _ in 0..<50 {
+                    for _ in 0..<25 {
                         let output = try await Program("/bin/sh", ["-c", "echo out; echo err >&2"])
                             .capture()
                         #expect(output.text + output.errorText == "out\nerr\n")
@@ -77,9 +77,9 @@ import Testing
     func becomesAnotherUserWhileThreadsComeAndGo() async throws {
         try await withThrowingTaskGroup { group in
             group.addTask {
-                while !Task.isCancelled { try await blocking { _ = usleep(50) } }
+                while !Task.isCancelled { try await blocking { _ = usleep(200) } }
             }
-            for _ in 0..<100 {
+            for _ in 0..<50 {
                 var program = Program("/bin/true")
                 (program.user, program.group) = (65534, 65534)
                 let exit = try await program.capture().exit
