@@ -15,7 +15,8 @@ extension Program {
     /// Runs the program to its end, giving it `input`, and returns what it printed.
     ///
     /// Both streams are read while it runs (reading after the end deadlocks past 64 KiB), and a
-    /// grandchild that keeps a stream open does not hold us: what counts is the child's own end. It is killed when the task is cancelled.
+    /// grandchild that keeps a stream open does not hold us: what counts is the child's own end. It
+    /// is killed when the task is cancelled.
     package func capture(
         input: [UInt8] = [], onError: (@Sendable (String) -> Void)? = nil
     ) async throws -> Output {

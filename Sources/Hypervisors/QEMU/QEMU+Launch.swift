@@ -83,9 +83,9 @@ extension QEMU {
             "-serial", "chardev:console",
             "-chardev", "socket,id=qmp,fd=\(channels.qmp)",
             "-mon", "chardev=qmp,mode=control",
-            // Without event_idx: QEMU's serial ports read the guest's queue without the barrier
-            // that this way of saving notifications needs, and with two CPUs a wake-up was lost now
-            // and then: an `exec` then hung until other bytes came.
+            // Four ports are room enough (the first is a console's), and each costs the guest two
+            // queues at its start. event_idx is off since an `exec` hung; it was not the cause (see
+            // Access), and whether it can be on again has not been tried.
             "-device", device("serial", spec, "id=ports,max_ports=4,event_idx=off"),
         ]
         let ports: [(id: String, name: String, options: String)] = [
