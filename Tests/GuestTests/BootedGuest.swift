@@ -35,7 +35,7 @@ struct BootedGuest: SuiteTrait, TestScoping {
         let result: Result<Void, any Error>
         do {
             let up = try await martlet("up")
-            try #require(up.exit == .code(0), "\(up.text)\(up.errorText)")
+            try #require(up.exit == .code(0), "\(up.errorText)\(martlet.traces())")
             try await BootedGuest.$martlet.withValue(martlet) {
                 try await BootedGuest.$port.withValue(port) { try await function() }
             }
@@ -78,6 +78,15 @@ extension Martlet {
         let output = try await self("exec", "guest", "--", "sh", "-c", command)
         #expect(output.exit == .code(0), "\(command): \(output.errorText)")
         return output.text.trimmed
+    }
+
+    /// What a guest that did not come up left behind.
+    func traces() -> String {
+        let logs = root + "/vms/guest/logs/"
+        return ["events.jsonl", "supervisor.log", "console.log"].map { name in
+            let text = (try? Files.readText(logs + name)) ?? "none"
+            return "\n\(name): \(text.suffix(3000))"
+        }.joined()
     }
 
     /// The guest's object of `list --json`.

@@ -139,7 +139,8 @@ struct World: ~Copyable {
         let store = world.store
         let look = Task {
             var problems: [String] = []
-            while !Task.isCancelled { problems += try store.list().problems }
+            // On a thread of its own: this loop would keep one of the few that tasks share.
+            while !Task.isCancelled { problems += try await blocking { try store.list().problems } }
             return problems
         }
         for number in 0..<50 {
