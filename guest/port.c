@@ -28,6 +28,7 @@
 #include "agent.h"
 
 static const char hello[] = "\x01martlet-hello ", answer[] = "\x01martlet-ready ";
+enum { look_again_ms = 250 };
 enum { hello_length = sizeof hello - 1, nonce_length = 32, buffer_size = 65536 };
 
 struct buffer {
@@ -38,6 +39,7 @@ struct buffer {
 static struct {
     int port, events;
     int child;  // our end of the socket pair, -1 without a session
+    int looked_again;
     struct buffer in, out;
     size_t matched;  // bytes of a hello seen so far
     char nonce[nonce_length + 1];
@@ -62,6 +64,9 @@ static void begin_session(void) {
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return;
     pid_t pid = fork();
     if (pid == 0) {
+        // sshd's own alarm for a login that takes too long ends a whole process group, and only one
+        // that it leads: else the process that holds the connection would stay.
+        setsid();
         signal(SIGCHLD, SIG_DFL);  // sshd waits for its children
         dup2(pair[1], 0);
         dup2(pair[1], 1);
@@ -105,6 +110,7 @@ static int read_port(void) {
     ssize_t n = read(self.port, self.in.bytes, buffer_size);
     if (n == 0) end_session();  // the host's end is closed
     if (n <= 0) return 0;
+    if (self.looked_again) fprintf(stderr, "%zd bytes came without an event\n", n);
     self.in.start = 0;
     self.in.end = (size_t)n;
     for (size_t i = 0; i < (size_t)n; i++) {
@@ -168,6 +174,9 @@ int port(void) {
             moved |= pour(&self.out, self.port);
             if (self.child >= 0 && host_is_gone()) end_session();
         } while (moved);
-        epoll_wait(self.events, &event, 1, -1);
+        // While a session is open, look again soon: now and then bytes are in the port and no event
+        // tells of them, until the next ones come. The other side may be waiting for our answer.
+        int limit = self.child < 0 ? -1 : look_again_ms;
+        self.looked_again = epoll_wait(self.events, &event, 1, limit) == 0;
     }
 }

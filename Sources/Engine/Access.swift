@@ -72,12 +72,22 @@ package struct Access: Sendable {
                 "ConnectTimeout=75", "-l", "root", files.name,
             ])
         master.folder = files.run
-        let output = try await master.capture()
+        let output = try await open(master)
         guard output.exit.isSuccess else {
             let words = output.errorText.split(separator: "\n").last.map(String.init)
             throw StoreError.failed(
                 what: "\(files.name) lets nobody in", reason: words ?? "\(output.exit)")
         }
+    }
+
+    /// Runs ssh until it is logged in; a login that comes to no end is given up and tried once more.
+    private func open(_ master: Program) async throws -> Output {
+        for seconds in [45, 90] {
+            let output = try await within(.seconds(seconds)) { try await master.capture() }
+            if let output { return output }
+        }
+        throw StoreError.failed(
+            what: "\(files.name) lets nobody in", reason: "no login within two minutes")
     }
 
     /// ssh's options for this guest: nothing of the caller's own configuration takes part.
@@ -106,6 +116,21 @@ package struct Access: Sendable {
 
     /// This program's own file: after an upgrade of the package it is still the one that runs.
     private static let ownPath = (try? Files.readLink("/proc/self/exe")) ?? "martlet"
+}
+
+/// What `body` returns; nil, and `body` cancelled, when it has not ended by then.
+private func within<Result: Sendable>(
+    _ time: Duration, _ body: @escaping @Sendable () async throws -> Result
+) async throws -> Result? {
+    try await withThrowingTaskGroup(of: Result?.self) { group in
+        group.addTask { try await body() }
+        group.addTask {
+            try await Task.sleep(for: time)
+            return nil
+        }
+        defer { group.cancelAll() }
+        return try await group.next() ?? nil
+    }
 }
 
 /// A word as a shell takes it literally.

@@ -173,10 +173,11 @@ extension Engine {
 
     /// Waits until a VM that others come after is healthy, when it has checks.
     private func awaitTurn(_ name: String) async throws {
-        guard let checks = try store.current(name)?.vm.health, !checks.isEmpty else { return }
+        guard let vm = try store.current(name)?.vm, !vm.health.isEmpty else { return }
         reporter.working(name, "waiting for its health checks")
-        let longest = checks.map(\.startup.seconds).max() ?? 60
-        let end = Clock.monotonic() + UInt64((longest + 30) * 1e9)
+        // Its supervisor knows better when it has been long enough: this bounds our own wait.
+        let longest = vm.health.map(\.startup.seconds).max() ?? 0
+        let end = Clock.monotonic() + UInt64((vm.boot.deadline.seconds + longest + 60) * 1e9)
         while true {
             let observation = await observer.observe(name).observation
             switch observation.health {

@@ -34,13 +34,15 @@ struct HealthTracker: Sendable {
     mutating func reset() { entries = Array(repeating: Entry(), count: checks.count) }
 
     /// Takes in one result; a nil failure is a success.
-    mutating func record(_ index: Int, failure: String?, secondsSinceBoot: Double) {
+    ///
+    /// `secondsSinceStart` counts from the end of the guest's start; it is negative before.
+    mutating func record(_ index: Int, failure: String?, secondsSinceStart: Double) {
         guard let failure else {
             entries[index] = Entry(health: .healthy)
             return
         }
         entries[index].output = failure
-        let settling = secondsSinceBoot < checks[index].startup
+        let settling = secondsSinceStart < checks[index].startup
         if entries[index].health == .starting, settling { return }
         entries[index].failures += 1
         if entries[index].failures >= checks[index].retries { entries[index].health = .unhealthy }

@@ -12,6 +12,8 @@ extension Supervisor {
         let now = Reactor.now
         bootedAt = now
         bootSeconds = ((now - machine.started) * 1000).rounded() / 1000
+        // A foreign image does not tell when the rest of its start is over.
+        if spec.boot.signal == .agent { settled = now }
         beginChecks()
     }
 
@@ -23,6 +25,7 @@ extension Supervisor {
             handle(.booted)
         case "state" where words.count > 1:
             guestState = words[1]
+            settled = settled ?? Reactor.now
             failedUnits = Array(words.dropFirst(2).prefix(64))
         default:
             break
@@ -59,7 +62,10 @@ extension Supervisor {
                     why
                 }
             let before = health.health
-            health.record(index, failure: failure, secondsSinceBoot: Reactor.now - bootedAt)
+            // sshd answers long before the rest of a slow guest is there, the agent among it. One
+            // that never tells how its start ended gets the boot deadline for it.
+            let since = settled ?? bootedAt + spec.boot.deadline
+            health.record(index, failure: failure, secondsSinceStart: Reactor.now - since)
             if health.health != before { announce(.health, health.health.rawValue) }
             reactor.arm("health-\(index)", after: health.pause(index)) { [unowned self] in
                 self.check(index)

@@ -31,6 +31,8 @@ package final class Supervisor {
     var bootedAt: Double?
     var bootSeconds: Double?
     var guestState: String?
+    /// When the guest said that its start is over, all of it.
+    var settled: Double?
     var failedUnits: [String] = []
     var launchedAt: Int64?
     /// The last line of the console that says why the guest gave up.
@@ -166,6 +168,7 @@ extension Supervisor {
             bootedAt = nil
             bootSeconds = nil
             guestState = nil
+            settled = nil
             failedUnits = []
             lastError = nil
             checkRound += 1

@@ -38,7 +38,7 @@ package struct HealthCheck: Record {
         key("interval", &interval, "Time between two checks.")
         key("timeout", &timeout, "How long one check may take.")
         key("retries", &retries, "Failures in a row that make the VM unhealthy.")
-        key("startup", &startup, "How long after the start failures do not count.")
+        key("startup", &startup, "How long failures do not count once the guest has started.")
     }
 
     package mutating func finish(_ scope: Scope) {
