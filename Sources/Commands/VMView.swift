@@ -18,7 +18,8 @@ struct VMView: Sendable {
     /// What runs, else what the next start will use, else what is declared.
     let vm: VM?
     let imageDigest: String?
-    let imageState: ImageState
+    /// Nil for a VM that has no image yet.
+    let imageState: ImageState?
     let generation: Int?
     let status: VMStatus?
     let pid: Int32?
@@ -29,6 +30,10 @@ struct VMView: Sendable {
     var isLive: Bool { phase.isLive }
     var image: String { vm?.image.title ?? "-" }
     var hypervisor: String { "qemu" }
+    /// What a table says of the image when it is not the current one.
+    var imageNote: String {
+        imageState.map { $0 == .current ? "" : " (\($0))" } ?? ""
+    }
 
     init(_ report: VMReport, declared: VM?, newest: String?, addresses: [String]) {
         let observed = report.vm
@@ -47,7 +52,9 @@ struct VMView: Sendable {
         accelerator = (status?.accelerator ?? report.run?.accelerator)?.rawValue
         self.addresses = addresses
         imageState =
-            if let running = observed.running, let applied = observed.applied,
+            if used == nil {
+                nil
+            } else if let running = observed.running, let applied = observed.applied,
                 running.imageDigest != applied.imageDigest
             {
                 .pending
@@ -63,7 +70,7 @@ struct VMView: Sendable {
         [
             "name": .string(name), "state": .string(phase.rawValue),
             "health": .string(health.rawValue), "image": .string(image),
-            "imageDigest": .text(imageDigest), "imageState": .string(imageState.rawValue),
+            "imageDigest": .text(imageDigest), "imageState": .text(imageState?.rawValue),
             "hypervisor": .string(hypervisor), "accelerator": .text(accelerator),
             "machine": .string(vm?.machine == .microvm ? "microvm" : "q35"),
             "vcpu": vm.map { JSONValue($0.vcpu) } ?? .null,

@@ -102,8 +102,8 @@ package struct Access: Sendable {
             "LogLevel": "ERROR",
             "PasswordAuthentication": "no",
             "ProxyCommand": "\(quoted(Access.ownPath)) __connect \(files.name)",
-            // Now and then the session of a command that has ended stays open until another packet
-            // comes (all bytes had arrived both ways): one every other second bounds that wait. The
+            // Bytes on their way have been seen to wait for the next ones (guest/port.c looks again
+            // for that reason): a packet every other second bounds such a wait in QEMU, too. The
             // number allows a guest to be paused for a day.
             "ServerAliveCountMax": "43200",
             "ServerAliveInterval": "2",

@@ -25,6 +25,7 @@ import Testing
         try other.declare("web: {}")
         let plan = try JSONValue(parsing: try await other.must("plan", "--json").standardOutput)
         #expect(!plan.text(pretty: false).contains("to be built"))
+        #expect(try await other.list()["web"]?["imageState"] == .null)
         try await other.must("up")
         #expect(try await other.list()["web"]?["imageState"] == "current")
         try await other.must("plan", "--check")

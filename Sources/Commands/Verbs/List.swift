@@ -43,8 +43,8 @@ enum ListVerb {
                 .init(view.name),
                 .init(view.phase.rawValue, view.phase.role),
                 .init(view.health == .none ? nil : view.health.rawValue, view.health.role),
-                .init(view.image + (view.imageState == .current ? "" : " (\(view.imageState))")),
-                .init(String(view.vm?.vcpu ?? 0)),
+                .init(view.image + view.imageNote),
+                .init(view.vm.map { String($0.vcpu) }),
                 .init(view.vm.map { Units.bytes(Int64($0.memory.max.bytes)) }),
                 .init(view.vm?.ports.map(\.description).joined(separator: " ")),
                 .init(view.startedAt.map { Units.duration(seconds: Double(now - $0)) }),
@@ -84,7 +84,9 @@ enum StatusVerb {
         add("state", view.phase.rawValue + (view.reason.map { ": \($0)" } ?? ""))
         add("health", view.health == .none ? "no checks declared" : view.health.rawValue)
         for check in status?.failedChecks ?? [] { add("", check) }
-        add("image", "\(view.image) \(view.imageDigest.map(short) ?? "") (\(view.imageState))")
+        let digest = view.imageDigest.map(short) ?? "not built yet"
+        let age = view.imageState.map { " (\($0))" } ?? ""
+        add("image", "\(view.image) \(digest)\(age)")
         add("generation", view.generation.map(String.init))
         add("hypervisor", view.isLive ? "\(view.hypervisor), \(view.accelerator ?? ""), q35" : nil)
         add("cpu, memory", view.vm.map { "\($0.vcpu), \(Units.bytes(Int64($0.memory.max.bytes)))" })
