@@ -35,7 +35,7 @@ extension Engine {
     }
 
     func halt(_ name: String, _ files: VMLayout, grace: Double? = nil) async throws -> Stopped {
-        reporter.working(name, "stopping")
+        if try FileLock.isHeld(files.lock) { reporter.working(name, "stopping") }
         return try await end(name, files) { client in try await client.stop(grace: grace) }
     }
 

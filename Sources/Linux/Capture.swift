@@ -52,6 +52,9 @@ extension Program {
         } catch {
             // Nobody waits for it any more, and it must not go on behind our back.
             child.signal(SIGKILL)
+            // Its pidfd is closed when it is reaped: until then both readers may watch it.
+            _ = try? await output
+            _ = try? await errors
             _ = try? child.waitBlocking()
             throw error
         }

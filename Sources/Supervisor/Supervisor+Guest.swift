@@ -61,16 +61,21 @@ extension Supervisor {
                 case .failed(let why):
                     why
                 }
-            let before = health.health
-            // sshd answers long before the rest of a slow guest is there, the agent among it. One
-            // that never tells how its start ended gets the boot deadline for it.
-            let since = settled ?? bootedAt + spec.boot.deadline
-            health.record(index, failure: failure, secondsSinceStart: Reactor.now - since)
-            if health.health != before { announce(.health, health.health.rawValue) }
+            // One that is being stopped or is paused does not answer, and is not ill.
+            if lifecycle.state == .running { note(failure, of: index, bootedAt) }
             reactor.arm("health-\(index)", after: health.pause(index)) { [unowned self] in
                 self.check(index)
             }
         }
+    }
+
+    private func note(_ failure: String?, of index: Int, _ bootedAt: Double) {
+        let before = health.health
+        // sshd answers long before the rest of a slow guest is there, the agent among it. One that
+        // never tells how its start ended gets the boot deadline for it.
+        let since = settled ?? bootedAt + spec.boot.deadline
+        health.record(index, failure: failure, secondsSinceStart: Reactor.now - since)
+        if health.health != before { announce(.health, health.health.rawValue) }
     }
 
     private func lastLine(_ ended: GuestAgent.Ended) -> String? {

@@ -281,21 +281,6 @@ import Testing
         _ = try await rig.control.stop()
     }
 
-    @Test func anUnhealthyGuestIsReportedAndLeftAlone() async throws {
-        let rig = try Rig("boot agent exec=1")
-        rig.spec.health = [.init(.exec(command: "x"))]
-        rig.spec.health[0].interval = 0.02
-        rig.spec.health[0].startup = 0
-        try await rig.startAndBoot()
-        try await rig.until("it is unhealthy") {
-            try await rig.control.status().health == .unhealthy
-        }
-        let status = try await rig.control.status()
-        #expect(status.failedChecks == ["exec 'x': hello"])
-        #expect(status.state == .running && status.restarts == 0)
-        _ = try await rig.control.stop()
-    }
-
     @Test func aSettledSupervisorIsSmall() async throws {
         let rig = try Rig("boot agent")
         try await rig.startAndBoot()

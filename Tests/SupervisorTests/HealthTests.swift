@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+import Testing
+
+@testable import Supervisor
+
+/// What a supervisor makes of the answers of a guest's health checks.
+@Suite(.timeLimit(.minutes(5))) struct HealthTests {
+    @Test func anUnhealthyGuestIsReportedAndLeftAlone() async throws {
+        let rig = try Rig("boot agent exec=1")
+        rig.spec.health = [.init(.exec(command: "x"))]
+        rig.spec.health[0].interval = 0.02
+        rig.spec.health[0].startup = 0
+        try await rig.startAndBoot()
+        try await rig.until("it is unhealthy") {
+            try await rig.control.status().health == .unhealthy
+        }
+        let status = try await rig.control.status()
+        #expect(status.failedChecks == ["exec 'x': hello"])
+        #expect(status.state == .running && status.restarts == 0)
+        _ = try await rig.control.stop()
+    }
+
+    @Test func aPausedGuestIsNotIll() async throws {
+        let rig = try Rig("boot")
+        rig.spec.health = [.init(.exec(command: "x"))]
+        rig.spec.health[0].interval = 0.02
+        rig.spec.health[0].startup = 3
+        try await rig.startAndBoot()
+        try await rig.control.pause()
+        try await Task.sleep(for: .seconds(4))
+        #expect(try await rig.control.status().health == .starting)
+        try await rig.control.unpause()
+        try await rig.until("it is unhealthy") {
+            try await rig.control.status().health == .unhealthy
+        }
+        _ = try await rig.control.stop()
+    }
+}
