@@ -11,6 +11,7 @@ struct BootedGuest: SuiteTrait, TestScoping {
     /// The port of the host that leads to the guest's sshd.
     @TaskLocal static var port: UInt16 = 0
 
+    /// Its times are long: it shares two emulated cores with all other tests.
     static func fleet(port: UInt16, _ keys: String = "disk: 1GiB") -> String {
         """
         fleet: tests
@@ -19,7 +20,8 @@ struct BootedGuest: SuiteTrait, TestScoping {
             vcpu: 2
             memory: 384MiB
             ports: ["127.0.0.1:\(port):22"]
-            health: { exec: "true", interval: 2s }
+            boot: { deadline: 3m }
+            health: { exec: "true", interval: 2s, timeout: 10s, startup: 3m }
             ssh: { authorizedKeys: ["KEY"] }
             \(keys)
         """
