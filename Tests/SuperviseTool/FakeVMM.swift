@@ -87,11 +87,13 @@ final class FakeVMM {
 
     private func boot() {
         print("booted")
-        if words["agent"] != nil {
-            event("VSERPORT_CHANGE", #"{"open": true, "id": "agent-port"}"#)
-        }
+        if words["agent"] != nil { agentPort(open: true) }
         say(channels.ready, "ready\n")
         say(channels.ready, "state degraded a.service b.service\n")
+    }
+
+    private func agentPort(open: Bool) {
+        event("VSERPORT_CHANGE", "{\"open\": \(open), \"id\": \"agent-port\"}")
     }
 
     private func answerQMP(_ line: [UInt8]) {
@@ -106,8 +108,12 @@ final class FakeVMM {
             let needed = Int(words["presses"] ?? "1") ?? 1
             if words["ignore-power"] == nil, presses >= needed { shutDown("guest-shutdown") }
         case "quit": shutDown("host-qmp-quit")
-        case "stop": event("STOP", "{}")
-        case "cont": event("RESUME", "{}")
+        case "stop":
+            event("STOP", "{}")
+            if words["agent"] == "pausing" { agentPort(open: false) }
+        case "cont":
+            if words["agent"] == "pausing" { agentPort(open: true) }
+            event("RESUME", "{}")
         default: break
         }
     }
