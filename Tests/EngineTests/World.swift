@@ -224,7 +224,7 @@ final class World {
         _ what: String, location: SourceLocation = #_sourceLocation,
         _ isSo: () async throws -> Bool
     ) async throws {
-        let end = Clock.monotonic() + 20_000_000_000
+        let end = Clock.monotonic() + 60_000_000_000
         while Clock.monotonic() < end {
             if try await isSo() { return }
             try await Task.sleep(for: .milliseconds(20))
