@@ -174,8 +174,9 @@ int port(void) {
             moved |= pour(&self.out, self.port);
             if (self.child >= 0 && host_is_gone()) end_session();
         } while (moved);
-        // While a session is open, look again soon: now and then bytes are in the port and no event
-        // tells of them, until the next ones come. The other side may be waiting for our answer.
+        // While a session is open, look again soon: once, bytes that QEMU had taken were not read
+        // here for minutes, without an event, while the other side waited for our answer. Why is not
+        // known; what is found in this way is said above.
         int limit = self.child < 0 ? -1 : look_again_ms;
         self.looked_again = epoll_wait(self.events, &event, 1, limit) == 0;
     }

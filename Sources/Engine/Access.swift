@@ -68,8 +68,8 @@ package struct Access: Sendable {
         var master = Program(
             ssh,
             options + [
-                "-M", "-N", "-f", "-o", "ControlPersist=\(Access.idleSeconds)", "-o",
-                "ConnectTimeout=75", "-l", "root", files.name,
+                "-M", "-N", "-f", "-o", "ControlPersist=\(Access.idleSeconds)", "-l", "root",
+                files.name,
             ])
         master.folder = files.run
         let output = try await open(master)
@@ -87,7 +87,7 @@ package struct Access: Sendable {
             if let output { return output }
         }
         throw StoreError.failed(
-            what: "\(files.name) lets nobody in", reason: "no login within two minutes")
+            what: "\(files.name) lets nobody in", reason: "two logins in a row came to no end")
     }
 
     /// ssh's options for this guest: nothing of the caller's own configuration takes part.
@@ -102,9 +102,9 @@ package struct Access: Sendable {
             "LogLevel": "ERROR",
             "PasswordAuthentication": "no",
             "ProxyCommand": "\(quoted(Access.ownPath)) __connect \(files.name)",
-            // Bytes on their way have been seen to wait for the next ones (guest/port.c looks again
-            // for that reason): a packet every other second bounds such a wait in QEMU, too. The
-            // number allows a guest to be paused for a day.
+            // A session has been seen to sleep until the next packet (guest/port.c says what is known
+            // of it): one every other second bounds that. The number allows a guest to be paused
+            // for a day.
             "ServerAliveCountMax": "43200",
             "ServerAliveInterval": "2",
             "StrictHostKeyChecking": "yes",

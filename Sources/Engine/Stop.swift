@@ -35,8 +35,10 @@ extension Engine {
     }
 
     func halt(_ name: String, _ files: VMLayout, grace: Double? = nil) async throws -> Stopped {
-        if try FileLock.isHeld(files.lock) { reporter.working(name, "stopping") }
-        return try await end(name, files) { client in try await client.stop(grace: grace) }
+        try await end(name, files) { client in
+            reporter.working(name, "stopping")
+            return try await client.stop(grace: grace)
+        }
     }
 
     private func end(

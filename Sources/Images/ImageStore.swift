@@ -188,8 +188,7 @@ package struct ImageStore: Sendable {
             let target = folder(image.digest)
             if !Files.exists(target) {
                 // The last word is the process, for removeUnfinished; it may add an image twice at once.
-                let turn = String(UInt32.random(in: 0...UInt32.max), radix: 16)
-                let fresh = "\(root)/images/.new.\(turn).\(getpid())"
+                let fresh = "\(root)/images/.new.\(randomHex(8)).\(getpid())"
                 try Files.makeFolder(fresh)
                 do throws(SystemError) {
                     try ImageStore.share(part(image.kernel, .vmlinux), "\(fresh)/vmlinux")
@@ -294,8 +293,7 @@ package struct ImageStore: Sendable {
 
     /// Takes an image away at once: one that lost a file alone would be taken for a damaged one.
     private func removeFolder(_ digest: String) throws(SystemError) {
-        let turn = String(UInt32.random(in: 0...UInt32.max), radix: 16)
-        let gone = "\(root)/images/.gone.\(turn).\(getpid())"
+        let gone = "\(root)/images/.gone.\(randomHex(8)).\(getpid())"
         do throws(SystemError) {
             try Files.renameNew(folder(digest), gone)
         } catch {

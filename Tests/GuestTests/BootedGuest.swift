@@ -37,7 +37,7 @@ struct BootedGuest: SuiteTrait, TestScoping {
         let result: Result<Void, any Error>
         do {
             let up = try await martlet("up")
-            try #require(up.exit == .code(0), "\(up.errorText)\(martlet.traces())")
+            try #require(up.exit == .code(0), "\(up.text)\(up.errorText)\(martlet.traces())")
             try await BootedGuest.$martlet.withValue(martlet) {
                 try await BootedGuest.$port.withValue(port) { try await function() }
             }

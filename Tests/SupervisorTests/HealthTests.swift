@@ -5,12 +5,18 @@ import Testing
 
 /// What a supervisor makes of the answers of a guest's health checks.
 @Suite(.timeLimit(.minutes(5))) struct HealthTests {
-    @Test func anUnhealthyGuestIsReportedAndLeftAlone() async throws {
-        let rig = try Rig("boot agent exec=1")
+    /// A guest that is asked all the time, and whose failures count at once.
+    private func booted(_ behaviour: String) async throws -> Rig {
+        let rig = try Rig(behaviour)
         rig.spec.health = [.init(.exec(command: "x"))]
         rig.spec.health[0].interval = 0.02
         rig.spec.health[0].startup = 0
         try await rig.startAndBoot()
+        return rig
+    }
+
+    @Test func anUnhealthyGuestIsReportedAndLeftAlone() async throws {
+        let rig = try await booted("boot agent exec=1")
         try await rig.until("it is unhealthy") {
             try await rig.control.status().health == .unhealthy
         }
@@ -21,11 +27,7 @@ import Testing
     }
 
     @Test func aPausedGuestIsNotIll() async throws {
-        let rig = try Rig("boot agent=pausing exec=0")
-        rig.spec.health = [.init(.exec(command: "true"))]
-        rig.spec.health[0].interval = 0.02
-        rig.spec.health[0].startup = 0
-        try await rig.startAndBoot()
+        let rig = try await booted("boot agent=pausing exec=0")
         try await rig.until("it is healthy") { try await rig.control.status().health == .healthy }
         try await rig.control.pause()
         // Its agent does not answer, many times over.

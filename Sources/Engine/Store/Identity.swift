@@ -77,13 +77,6 @@ package struct Identity: Sendable, Equatable {
     private static func line(_ text: String) -> String { String(text.prefix { $0 != "\n" }) }
 }
 
-/// `count` random hexadecimal digits.
-func randomHex(_ count: Int) -> String {
-    var generator = SystemRandomNumberGenerator()
-    return String(
-        (0..<count).map { _ in "0123456789abcdef".randomElement(using: &generator) ?? "0" })
-}
-
 /// A random (version 4) UUID.
 func randomUUID() -> String {
     var digits = Array(randomHex(32))
