@@ -30,16 +30,17 @@ let package = Package(
     targets: [
         .executableTarget(name: "martlet", dependencies: ["Commands"], swiftSettings: strict),
         room(
-            "Commands", "Arguments", "Engine", "Planning", "Images", "Hypervisors", "Storage",
-            "Supervisor", "Fleets", "Linux"),
+            "Commands", "Arguments", "Engine", "Planning", "Images", "Hypervisors", "Networking",
+            "Storage", "Supervisor", "Fleets", "Linux"),
         room("Arguments"),
         room(
-            "Engine", "Planning", "Images", "Hypervisors", "Storage", "Supervisor", "Fleets",
-            "Linux"),
+            "Engine", "Planning", "Images", "Hypervisors", "Networking", "Storage", "Supervisor",
+            "Fleets", "Linux"),
         room("Supervisor", "Hypervisors", "Fleets", "Linux"),
         room("Images", "Fleets", "Linux", plugins: ["GuestPrograms"]),
         .plugin(name: "GuestPrograms", capability: .buildTool()),
         room("Hypervisors", "Fleets", "Linux"),
+        room("Networking", "Fleets", "Linux", "CNftables"),
         room("Storage", "Fleets", "Linux"),
         room("Planning", "Fleets"),
         room("Fleets", "CYaml"),
@@ -47,6 +48,8 @@ let package = Package(
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
         .systemLibrary(
             name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        .systemLibrary(
+            name: "CNftables", pkgConfig: "libnftables", providers: [.apt(["libnftables-dev"])]),
         tests("Hypervisors", "Fleets", "Linux"),
         tests("Supervisor", "Hypervisors", "Fleets", "Linux", "SuperviseTool"),
         .executableTarget(
@@ -65,6 +68,7 @@ let package = Package(
         tests("Commands", "Arguments", "Engine", "Fleets", "Linux"),
         tests("Engine", "Images", "Supervisor", "Fleets", "Linux"),
         tests("Storage", "Linux", "Support"),
+        tests("Networking", "Fleets", "Linux", "Support"),
         tests("Images", "Fleets", "Linux", "Support"),
     ],
     swiftLanguageModes: [.v6]

@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
+#include <net/if.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,5 +221,15 @@ int ml_hash_password(const char *password, char *out, size_t size) {
     if (result == 0) strcpy(out, hash);
     explicit_bzero(data, sizeof *data);
     free(data);
+    return result;
+}
+
+int ml_new_network(void) {
+    if (unshare(CLONE_NEWNET) < 0) return -errno;
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    int result = ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? -errno : 0;
+    close(fd);
     return result;
 }

@@ -70,3 +70,6 @@ int ml_rename_noreplace(const char *from, const char *to);
 
 /// Hashes a password with yescrypt and a fresh salt into `out`. Returns 0 or -errno.
 int ml_hash_password(const char *password, char *out, size_t size);
+
+/// unshare(CLONE_NEWNET) for the calling thread, with loopback up. Returns 0 or -errno.
+int ml_new_network(void);
