@@ -168,3 +168,16 @@ private func withOptionalCString<R>(_ text: String?, _ body: (UnsafePointer<CCha
     guard let text else { return body(nil) }
     return text.withCString { body($0) }
 }
+
+/// A process that somebody else started, by a descriptor that never comes to mean another one.
+package enum ProcessHandle {
+    /// The corresponding C function is `pidfd_open`.
+    package static func open(_ pid: Int32) throws(SystemError) -> Descriptor {
+        Descriptor(owning: try checkNegative("pidfd_open \(pid)", ml_pidfd_open(pid)))
+    }
+
+    /// The corresponding C function is `pidfd_send_signal`; a process that has ended is no error.
+    package static func signal(_ process: borrowing Descriptor, _ number: Int32) {
+        _ = ml_pidfd_send_signal(process.raw, number)
+    }
+}

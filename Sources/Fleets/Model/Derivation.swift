@@ -26,20 +26,46 @@ package enum Derived {
         return MachineUUID(out)
     }
 
-    /// A name of at most 15 characters: `mv-`, what fits of the VM's name, and six of a digest.
+    /// The name of a VM's tap on the host: `mv-`, what fits of the VM's name, and six of a digest.
+    package static func tap(fleet: String, vm: String, interface: Int) -> String {
+        interfaceName("mv", vm, digest("tap", fleet, vm, String(interface)))
+    }
+
+    /// The name of the bridge of a network of ours.
+    package static func bridge(fleet: String, network: String) -> String {
+        interfaceName("mb", network, digest("bridge", fleet, network))
+    }
+
+    /// The name of the device through which what a tap receives is slowed down.
+    package static func shaper(tap: String) -> String {
+        interfaceName("mi", tap.hasPrefix("mv-") ? String(tap.dropFirst(3)) : tap, digest("ifb", tap))
+    }
+
+    /// The hardware address of a network's gateway; it stays while VMs come and go.
+    package static func gatewayMAC(fleet: String, network: String) -> MACAddress {
+        MACAddress(bits: digest("gateway", fleet, network) & ~(3 << 40) | 2 << 40)
+    }
+
+    /// Six hexadecimal digits that stand for the path of a ROOT.
+    package static func rootID(_ path: String) -> String { hex(digest("root", path) >> 40, 6) }
+
+    /// Eight hexadecimal digits that stand for a text.
+    package static func fingerprint(_ text: String) -> String { hex(digest(text) >> 32, 8) }
+
+    /// At most 15 characters, all that the kernel takes.
     ///
     /// Never `vt-`, `ve-` or `vb-`: systemd-networkd takes such interfaces over.
-    package static func tap(fleet: String, vm: String, interface: Int) -> String {
+    private static func interfaceName(_ kind: String, _ name: String, _ digest: UInt64) -> String {
         let digits = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)
-        var bits = digest("tap", fleet, vm, String(interface))
+        var bits = digest
         var end: [UInt8] = []
         for _ in 0..<6 {
             end.append(digits[Int(bits & 31)])
             bits >>= 5
         }
-        var start = String(vm.prefix(5))
+        var start = String(name.prefix(5))
         while start.hasSuffix("-") { start.removeLast() }
-        return "mv-\(start)-" + String(decoding: end, as: UTF8.self)
+        return "\(kind)-\(start)-" + String(decoding: end, as: UTF8.self)
     }
 
     /// A /64 of a unique local prefix (RFC 4193) for one network.

@@ -25,6 +25,18 @@ package struct Network: Record {
     /// The address that guests route through; the first of the subnet unless given.
     package var router: IPv4? { gateway ?? (kind == .nat ? subnet?.firstHost : nil) }
 
+    /// The IPv6 gateway of a network of ours.
+    package var router6: IPv6? {
+        kind == .nat && ipv6 ? subnet6.map { IPv6(high: $0.base.high, low: $0.base.low | 1) } : nil
+    }
+
+    /// The IPv6 address that goes with an IPv4 address: the same number within its subnet.
+    package func address6(of address: IPv4?) -> IPv6? {
+        guard kind == .nat, ipv6, let address, let subnet, let subnet6 else { return nil }
+        let number = UInt64(address.value - subnet.base.value)
+        return IPv6(high: subnet6.base.high, low: subnet6.base.low | number)
+    }
+
     package mutating func declare(_ key: Fields) {
         key("subnet", &subnet, "Addresses of the network; the first one is the gateway.")
         key("subnet6", &subnet6, "IPv6 addresses; derived from the fleet's name with `ipv6: true`.")
