@@ -7,12 +7,17 @@
 #include <linux/close_range.h>
 #include <linux/sched.h>
 #include <net/if.h>
+// After sys/ioctl.h, which CLinux.h includes: its numbers are made with _IOW.
+#include <linux/if_tun.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 enum { max_fds = 64 };
 
@@ -231,5 +236,59 @@ int ml_new_network(void) {
     if (fd < 0) return -errno;
     int result = ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? -errno : 0;
     close(fd);
+    return result;
+}
+
+int ml_tap_attach(int tun, const char *name) {
+    // With IFF_TUN_EXCL a tap that somebody else made to last is EBUSY too, and not taken over.
+    struct ifreq request = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL)};
+    size_t length = strlen(name);
+    if (length >= sizeof request.ifr_name) return -ENAMETOOLONG;
+    memcpy(request.ifr_name, name, length);
+    return ioctl(tun, TUNSETIFF, &request) < 0 ? -errno : 0;
+}
+
+int ml_tap_set_owner(int tun, uint32_t uid) {
+    return ioctl(tun, TUNSETOWNER, (unsigned long)uid) < 0 ? -errno : 0;
+}
+
+int ml_mount_detached(const char *kind) {
+    int context = fsopen(kind, FSOPEN_CLOEXEC);
+    if (context < 0) return -errno;
+    int mount = -1;
+    if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+        mount = fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    int result = mount < 0 ? -errno : mount;
+    close(context);
+    return result;
+}
+
+// Opens what an O_PATH descriptor names. Returns a descriptor or -errno.
+static int reopen(int node) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", node);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int ml_open_device(const char *path, unsigned major, unsigned minor) {
+    dev_t number = makedev(major, minor);
+    // Looked at before it is opened: opening the node of another device can already change that one.
+    int node = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (node >= 0) {
+        struct stat info;
+        int is_ours = fstat(node, &info) == 0 && S_ISCHR(info.st_mode) && info.st_rdev == number;
+        int result = is_ours ? reopen(node) : 0;
+        close(node);
+        if (is_ours) return result;
+    }
+    int mount = ml_mount_detached("tmpfs");
+    if (mount < 0) return mount;
+    int result = mknodat(mount, "node", S_IFCHR | 0600, number) < 0 ? -errno : 0;
+    if (result == 0) {
+        result = openat(mount, "node", O_RDWR | O_CLOEXEC);
+        if (result < 0) result = -errno;
+    }
+    close(mount);
     return result;
 }

@@ -16,6 +16,7 @@ package struct SystemError: Error, Equatable, CustomStringConvertible {
 
     package var isMissing: Bool { code == ENOENT }
     package var isExisting: Bool { code == EEXIST }
+    package var isBusy: Bool { code == EBUSY }
     package var isPermission: Bool { code == EACCES || code == EPERM }
     package var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
 }

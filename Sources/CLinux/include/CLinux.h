@@ -73,3 +73,15 @@ int ml_hash_password(const char *password, char *out, size_t size);
 
 /// unshare(CLONE_NEWNET) for the calling thread, with loopback up. Returns 0 or -errno.
 int ml_new_network(void);
+
+/// Makes the tap `name` and attaches it to an open /dev/net/tun. Returns 0 or -errno; EBUSY: exists.
+int ml_tap_attach(int tun, const char *name);
+/// Lets `uid` attach to the tap. Returns 0 or -errno.
+int ml_tap_set_owner(int tun, uint32_t uid);
+
+/// Mounts a fresh file system of a kind without parameters, such as sysfs, at no path.
+/// Returns a descriptor of its root or -errno.
+int ml_mount_detached(const char *kind);
+/// Opens the character device of a number: through `path` if that is its node, else through a node
+/// on a file system that no path leads to. Returns a descriptor or -errno.
+int ml_open_device(const char *path, unsigned major, unsigned minor);
