@@ -47,6 +47,7 @@ static void become(const struct ml_spawn_options *o, int report, pid_t parent) {
     }
     if (syscall(SYS_close_range, (unsigned)above, ~0u, CLOSE_RANGE_CLOEXEC) < 0) goto fail;
     if (o->cwd && chdir(o->cwd) < 0) goto fail;
+    if (o->new_network && unshare(CLONE_NEWNET) < 0) goto fail;
     if (o->gid != UINT32_MAX || o->uid != UINT32_MAX) {
         // Not by glibc's functions: they wait for all threads to follow, and the parent's threads,
         // which this copy of its memory still lists, are not here to answer.

@@ -4,6 +4,7 @@ import Engine
 package import Fleets
 import Images
 import Linux
+import Networking
 import Storage
 
 /// The exit codes that scripts rely on.
@@ -79,7 +80,7 @@ extension Failure {
     private init(_ error: LifecycleError) {
         switch error {
         case .notCreated, .missingImage: self.init(.notFound, error.description)
-        case .privilegedPort: self.init(.noPrivilege, error.description)
+        case .privilegedPort, .noPrivilegeForNetworks: self.init(.noPrivilege, error.description)
         case .unreachable: self.init(.hostNotReady, error.description)
         case .failed, .timeout, .notRunning: self.init(.failed, error.description)
         }
@@ -112,6 +113,16 @@ extension Failure {
         }
     }
 
+    private init(_ error: NetworkError) {
+        switch error {
+        case .missingTool(_, let package):
+            self.init(.unavailable, error.description, hint: Failure.install(package))
+        case .noBridge, .noParent, .notABridge, .foreignLink, .overlap, .portTaken, .noAddress:
+            self.init(.hostNotReady, error.description)
+        case .failed: self.init(.failed, error.description)
+        }
+    }
+
     /// What to type for a missing program.
     static func install(_ package: String) -> String { "Install it: apt-get install \(package)" }
 }
@@ -132,6 +143,7 @@ extension Failure {
         case let start as LifecycleError: self.init(start)
         case let image as ImageError: self.init(image)
         case let storage as StorageError: self.init(storage)
+        case let network as NetworkError: self.init(network)
         case is CancellationError: self.init(.failed, "interrupted")
         default: self.init(.failed, "\(error)")
         }

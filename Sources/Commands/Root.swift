@@ -44,7 +44,8 @@ extension Commands {
             .init(
                 "HOST",
                 [
-                    CompletionVerb.command, VersionVerb.command, DoctorVerb.command,
+                    NetworksVerb.command, DoctorVerb.command, CompletionVerb.command,
+                    VersionVerb.command,
                     ImageVerbs.prune,
                     StageVerbs.prepare, StageVerbs.supervise, StageVerbs.release,
                     CompleteVerb.command,

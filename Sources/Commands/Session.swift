@@ -22,7 +22,8 @@ struct Session: Sendable {
 
     /// The fleet, or the failure that lists every mistake in its file.
     func fleet() throws -> Fleet {
-        try FleetLocation(file).load(overrides: engine.layout.overrides, printer)
+        let fleet = try FleetLocation(file).load(overrides: engine.layout.overrides, printer)
+        return fleet.assigningAddresses(try engine.store.keptAddresses(of: fleet.name))
     }
 
     /// The fleet when there is a file; nil when none was named and none is found.

@@ -15,6 +15,10 @@ extension Engine {
         let turns = Turns()
         let concerned = Set(plan.steps.map(\.vm))
         await releaseEnded(of: fleet.name)
+        var networkFailure: (any Error)?
+        do { try await declareNetworks(of: fleet) } catch { networkFailure = error }
+        let failures = failures.merging(networkFailures(networkFailure, of: fleet)) { old, _ in old
+        }
         return await withTaskGroup(of: Outcome.self) { group in
             for step in plan.steps {
                 group.addTask {
@@ -38,6 +42,13 @@ extension Engine {
             for await outcome in group { outcomes[outcome.vm] = outcome }
             return plan.steps.compactMap { outcomes[$0.vm] }
         }
+    }
+
+    /// What could not be made of the networks concerns the VMs that are on them.
+    private func networkFailures(_ error: (any Error)?, of fleet: Fleet) -> [String: any Error] {
+        guard let error else { return [:] }
+        let vms = fleet.vms.filter(\.isOnNetwork).map(\.name)
+        return Dictionary(uniqueKeysWithValues: vms.map { ($0, error) })
     }
 
     private func carryOut(
@@ -107,6 +118,7 @@ extension Engine {
             try RecordFile.write(record, to: files.record)
             Checkpoint.pass()
         }
+        try keepAddresses(vm, files)
         let current = try store.current(vm.name)
         if current?.vm == vm, current?.imageDigest == digest { return }
         _ = try store.add(vm, imageDigest: digest)
@@ -147,7 +159,8 @@ extension Engine {
         spec.apply(vm)
         // What the guest sees only after a restart is not yet there, and must not be reported.
         let waits = vm.differences(from: running.vm).contains {
-            consequence(ofChanging: $0.field) > .live
+            let isRouted = vm.isOnNetwork && running.vm.isOnNetwork
+            return consequence(ofChanging: $0.field, onNetwork: isRouted) > .live
         }
         if !waits, let current = try store.current(vm.name),
             current.imageDigest == running.imageDigest
@@ -156,6 +169,7 @@ extension Engine {
         }
         try write(files.launch, encoded(spec), ownedBy: user)
         try await ControlClient(files.controlSocket).reload()
+        try await handOverNetwork(vm, running: running.vm, files)
     }
 
     /// What a running VM's supervisor was started with; made again when the file is damaged.

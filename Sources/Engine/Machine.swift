@@ -53,14 +53,16 @@ struct MachinePlan {
 
     private func words(_ line: String) -> [String] { line.split(separator: " ").map(String.init) }
 
-    /// The VM's forwards go to its first interface; there is one, of the kind `user`.
+    /// QEMU forwards ports itself only where the main interface is `user`; else the host does.
     private func interfaces() -> [LaunchSpec.Interface] {
-        vm.interfaces.enumerated().map { index, interface in
-            LaunchSpec.Interface(
+        var slot = -1
+        return vm.interfaces.enumerated().map { index, interface in
+            if !interface.isUser { slot += 1 }
+            let forwards = index == vm.mainInterface ? vm.ports.map(LaunchSpec.Forward.init) : []
+            return LaunchSpec.Interface(
                 mac: interface.mac?.description ?? "",
-                backend: .user(
-                    forwards: index == 0 ? vm.ports.map(LaunchSpec.Forward.init) : [],
-                    restrict: false))
+                backend: interface.isUser
+                    ? .user(forwards: forwards, restrict: false) : .tap(slot: slot))
         }
     }
 }
@@ -107,7 +109,8 @@ extension SuperviseSpec.HealthCheck {
 extension LaunchSpec.Forward {
     init(_ port: PortForward) {
         self.init(
-            port.transport == .udp ? .udp : .tcp, hostAddress: port.address.description,
+            port.transport == .udp ? .udp : .tcp,
+            hostAddress: port.address.isAny ? "0.0.0.0" : port.address.description,
             hostPort: port.host, guestPort: port.guest)
     }
 }

@@ -16,10 +16,13 @@ extension Engine {
         let files = layout.vm(name)
         let user = try allocateUser(name)
         let (generation, identity) = try await makeLasting(name)
+        let fleet = try store.record(name)?.fleet
         try checkPorts(generation.vm)
         try checkReach(name, [layout.run], by: user)
         try prepareFolders(files, user: user)
         let spec = try superviseSpec(generation, identity, files)
+        Checkpoint.pass()
+        try await attach(generation.vm, fleet: fleet, files)
         Checkpoint.pass()
         try write(files.launch, encoded(spec), ownedBy: user)
     }
@@ -80,7 +83,8 @@ extension Engine {
     }
 
     /// Takes away what `prepare` made for one run; the disks and the identity stay.
-    package func release(_ name: String) throws {
+    package func release(_ name: String) async throws {
+        try await detach(name)
         try Files.remove(layout.vm(name).run)
     }
 
@@ -114,8 +118,11 @@ extension Engine {
     private func writeEntries(
         _ vm: VM, _ identity: Identity, _ image: ImageManifest, _ files: VMLayout, user: UInt32?
     ) throws -> [LaunchSpec.FirmwareEntry] {
+        let fleet = try store.record(vm.name)?.fleet
+        let settings = try fleet.map { try store.networkSettings($0) } ?? NetworkSettings()
         let guest = GuestIdentity(
-            vm, identity: identity, imageDigest: image.digest, defaultKeys: Engine.ownKeys())
+            vm, settings, identity: identity, imageDigest: image.digest,
+            defaultKeys: Engine.ownKeys())
         return try guest.firmwareEntries().enumerated().map { index, entry in
             let path = "\(files.credentials)/entry-\(index)"
             try write(path, entry.content, ownedBy: user)
@@ -147,7 +154,8 @@ extension Engine {
     }
 
     private func checkPorts(_ vm: VM) throws {
-        guard isRoot else { return }
+        // On a network the host forwards, and not the VM's own user.
+        guard isRoot, !vm.isOnNetwork else { return }
         let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
         let first = (try? Files.readText(path)).flatMap { UInt16($0.prefix { $0 != "\n" }) } ?? 1024
         for forward in vm.ports where forward.host < first {

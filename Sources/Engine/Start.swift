@@ -14,6 +14,7 @@ package enum LifecycleError: Error, Equatable, CustomStringConvertible {
     case notRunning(vm: String, phase: String)
     case missingImage(vm: String, digest: String)
     case unreachable(vm: String, folder: String, user: UInt32)
+    case noPrivilegeForNetworks(vm: String)
 
     package var description: String {
         switch self {
@@ -29,6 +30,9 @@ package enum LifecycleError: Error, Equatable, CustomStringConvertible {
             "\(vm) runs as a user of its own (\(user)), who cannot pass the folder \(folder): "
                 + "'chmod o+x \(folder)', or keep the fleet elsewhere with MARTLET_ROOT and "
                 + "MARTLET_RUN"
+        case .noPrivilegeForNetworks(let vm):
+            "\(vm) has an interface on a network of the host, and only root can make those: "
+                + "use sudo, or the network 'user', which needs no privilege"
         case .notRunning(let vm, let phase): "\(vm) is \(phase), not running"
         case .timeout(let vm, let what): "\(vm) is not \(what) within the time given"
         }
@@ -48,7 +52,13 @@ extension Engine {
         try await prepare(name)
         Checkpoint.pass()
         reporter.working(name, "booting")
-        try await startSupervisor(name, files)
+        do {
+            try await startSupervisor(name, files)
+        } catch {
+            // Nothing of it runs: its ports of the host belong to nobody now.
+            try? await detach(name)
+            throw error
+        }
         Checkpoint.pass()
         return try await awaitBoot(name)
     }
@@ -56,6 +66,9 @@ extension Engine {
     /// Starts `martlet supervise NAME` as the VM's own user, in a session of its own: it outlives us.
     private func startSupervisor(_ name: String, _ files: VMLayout) async throws {
         let user = try allocateUser(name)
+        let vm = try store.current(name)?.vm ?? VM(name: name)
+        let taps = try await openTaps(vm, fleet: store.record(name)?.fleet, user: user)
+        defer { for tap in taps { close(tap) } }
         var program = Program("/proc/self/exe", ["supervise", name])
         program.name = "martlet"
         program.environment = [
@@ -63,11 +76,13 @@ extension Engine {
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
         ]
         program.folder = "/"
+        // A `user` interface is the hypervisor's own traffic; without one it needs no network.
+        program.newNetwork = isRoot && !vm.interfaces.contains { $0.isUser }
         program.user = user
         program.group = user
         if user != nil, let kvm = groupOf("/dev/kvm") { program.groups = [kvm] }
         do {
-            try await Supervisor.start(program, log: files.supervisorLog)
+            try await Supervisor.start(program, log: files.supervisorLog, taps: taps)
         } catch let error as StartError {
             throw LifecycleError.failed(vm: name, reason: error.description)
         }

@@ -56,7 +56,7 @@ extension Engine {
             try await awaitRelease(name, files)
         }
         Checkpoint.pass()
-        try release(name)
+        try await release(name)
         return Stopped(method: method, seconds: Double(Clock.monotonic() - start) / 1e9)
     }
 
@@ -72,7 +72,7 @@ extension Engine {
             // Who else changes the VM now sees to it himself.
             try? await changing(name) { _ in
                 let now = await observer.observe(name)
-                if !now.vm.phase.isLive, now.observation.exit != nil { try release(name) }
+                if !now.vm.phase.isLive, now.observation.exit != nil { try await release(name) }
             }
         }
     }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+package import Fleets
 
 /// A file that the hypervisor shows to the guest under a name, through fw_cfg.
 package struct FirmwareEntry: Sendable, Equatable {
@@ -52,12 +53,12 @@ package struct GuestIdentity: Sendable, Equatable {
     /// A network card and how it gets its address.
     package enum Interface: Sendable, Equatable {
         case dhcp(mac: String, metric: Int? = nil)
-        /// `address` with its prefix length, such as `10.1.0.2/24`.
-        case fixed(mac: String, addresses: [String], gateway: String?, metric: Int? = nil)
+        /// Addresses with their prefix lengths, such as `10.1.0.2/24`; a gateway of each family at most.
+        case fixed(mac: String, addresses: [String], gateways: [String], metric: Int? = nil)
 
         /// A card on QEMU's user-mode network, whose addresses are always the same.
         package static func user(mac: String, metric: Int? = nil) -> Interface {
-            .fixed(mac: mac, addresses: ["10.0.2.15/24"], gateway: "10.0.2.2", metric: metric)
+            .fixed(mac: mac, addresses: ["10.0.2.15/24"], gateways: ["10.0.2.2"], metric: metric)
         }
     }
 
@@ -138,10 +139,10 @@ extension GuestIdentity {
         var lines = ["martlet-identity 1", "image \(try word("image", image))"]
         if timezone != "UTC" { lines.append("timezone \(try word("timezone", timezone))") }
         for folder in mountPoints { lines.append("folder \(try word("mount point", folder))") }
-        for case .fixed(let mac, let addresses, let gateway, nil) in interfaces.prefix(1) {
+        for case .fixed(let mac, let addresses, let gateways, nil) in interfaces.prefix(1) {
             // Only IPv4: it is what ssh waits for. networkd sets everything soon after.
             guard let address = addresses.first(where: { !$0.contains(":") }) else { continue }
-            let via = gateway.map { $0.contains(":") ? "-" : $0 } ?? "-"
+            let via = gateways.first { !$0.contains(":") } ?? "-"
             lines.append("address \(mac) \(address) \(via)")
         }
         lines += files()
@@ -179,7 +180,8 @@ extension GuestIdentity {
         if let execKey { file("exec.keys", "0600", keys([execKey])) }
         file("hosts", "0644", hosts)
         file("resolv.conf", "0644", dns.map { "nameserver \($0)\n" }.joined())
-        file("firewall.nft", "0600", firewall)
+        let open = tcpPorts.map { ProtocolPort(.tcp, $0) } + udpPorts.map { ProtocolPort(.udp, $0) }
+        file("firewall.nft", "0600", GuestIdentity.firewall(open: open))
         if rootPasswordHash != nil { file("console-login", "0600", "") }
         return lines
     }
@@ -194,9 +196,11 @@ extension GuestIdentity {
     }
 
     /// What comes in: answers, what the fleet opens, 22, and the ICMP that networks need to work.
-    private var firewall: String {
-        func rule(_ kind: String, _ ports: [UInt16]) -> String {
-            let list = Set(ports).sorted().map(String.init).joined(separator: ", ")
+    package static func firewall(open: [ProtocolPort]) -> String {
+        func rule(_ transport: TransportProtocol, _ ports: [UInt16] = []) -> String {
+            let kind = transport.rawValue
+            let list = Set(ports + open.filter { $0.transport == transport }.map(\.port)).sorted()
+                .map(String.init).joined(separator: ", ")
             return list.isEmpty ? "" : "        \(kind) dport { \(list) } accept\n"
         }
         return """
@@ -211,7 +215,7 @@ extension GuestIdentity {
                     meta l4proto { icmp, icmpv6 } accept
                     udp dport { 68, 546 } accept
 
-            """ + rule("tcp", [22] + tcpPorts) + rule("udp", udpPorts) + "    }\n}\n"
+            """ + rule(.tcp, [22]) + rule(.udp) + "    }\n}\n"
     }
 
     private func word(_ what: String, _ value: String) throws(IdentityError) -> String {
@@ -248,13 +252,15 @@ extension GuestIdentity.Interface {
         case .dhcp(let mac, let metric):
             let route = metric.map { "[DHCPv4]\nRouteMetric=\($0)\n" } ?? ""
             return "[Match]\nMACAddress=\(mac)\n[Network]\nDHCP=yes\n" + route
-        case .fixed(let mac, let addresses, let gateway, let metric):
+        case .fixed(let mac, let addresses, let gateways, let metric):
             var text = "[Match]\nMACAddress=\(mac)\n[Network]\nIPv6AcceptRA=no\n"
             // The initramfs has set the address already: taking it over must not drop connections.
             text += "KeepConfiguration=static\n"
             for address in addresses { text += "Address=\(address)\n" }
-            if let gateway {
+            for gateway in gateways {
                 text += "[Route]\nGateway=\(gateway)\n"
+                // An IPv6 address is its host's alone: what is next to it is reached by its gateway.
+                if gateway.contains(":") { text += "GatewayOnLink=yes\n" }
                 if let metric { text += "Metric=\(metric)\n" }
             }
             return text

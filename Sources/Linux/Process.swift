@@ -43,6 +43,8 @@ package struct Program: Sendable {
     /// Use it only from a thread that lives as long as the process: pool threads end when idle.
     package var dieWithParent: Int32 = 0
     package var newSession = false
+    /// Starts it in a network namespace of its own with nothing in it; needs privilege.
+    package var newNetwork = false
     /// Makes this descriptor (our number) the controlling terminal; needs `newSession`.
     package var terminal: Int32 = -1
     package var user: UInt32?
@@ -91,6 +93,7 @@ package struct Program: Sendable {
                                 options.nfds = pairs.count
                                 options.pdeathsig = dieWithParent
                                 options.new_session = newSession ? 1 : 0
+                                options.new_network = newNetwork ? 1 : 0
                                 options.ctty_fd = terminal
                                 options.uid = user ?? UInt32.max
                                 options.gid = group ?? UInt32.max

@@ -22,14 +22,13 @@ package struct FleetNetworks: Sendable, Equatable {
         self.trusted = trusted
         var ports: [String: [Segment.Port]] = [:]
         for vm in vms {
-            // `ports` of the file lead to the first interface that is not `user`.
-            let reached = vm.interfaces.firstIndex { !$0.isUser }
             for (index, interface) in vm.interfaces.enumerated() where !interface.isUser {
                 guard let tap = interface.tap, let mac = interface.mac else { continue }
                 ports[interface.network, default: []].append(
                     Segment.Port(
                         vm: vm.name, index: index, tap: tap, mac: mac, address: interface.address,
-                        forwards: index == reached ? vm.ports : [], limit: vm.limits.network))
+                        forwards: index == vm.mainInterface ? vm.ports : [],
+                        limit: vm.limits.network))
             }
         }
         segments = networks.compactMap { network in

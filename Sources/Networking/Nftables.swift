@@ -43,7 +43,10 @@ package enum Nftables {
         defer { nft_ctx_free(context) }
         nft_ctx_buffer_output(context)
         nft_ctx_buffer_error(context)
-        if json { nft_ctx_output_set_flags(context, UInt32(NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_ALL)) }
+        if json {
+            nft_ctx_output_set_flags(
+                context, UInt32(NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_ALL))
+        }
         if checkOnly { nft_ctx_set_dry_run(context, true) }
         guard nft_run_cmd_from_buffer(context, commands) == 0 else {
             throw NftablesError(text: text(nft_ctx_get_error_buffer(context)))

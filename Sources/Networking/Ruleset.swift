@@ -31,6 +31,21 @@ package enum Ruleset {
         "spoofed", "invalid", "flood", "vm-to-vm", "egress", "inbound", "host", "rogue-server",
     ]
 
+    /// What a reason means, for people.
+    package static func explanation(_ reason: String) -> String {
+        switch reason {
+        case "spoofed": "sent with an address that is not the VM's own"
+        case "invalid": "belongs to no connection"
+        case "flood": "more than 1000 new connections a second"
+        case "vm-to-vm": "from one VM to another without an entry of `allow`"
+        case "egress": "to where the network's `egress` does not lead"
+        case "inbound": "from outside to a VM, past its forwards"
+        case "host": "to a service of this host"
+        case "rogue-server": "a VM that played DHCP server or router"
+        default: ""
+        }
+    }
+
     private static let counters = drops.map { "    counter \($0) { }\n" }.joined()
 
     private static func drop(_ counter: String) -> String { "counter name \"\(counter)\" drop" }

@@ -24,11 +24,13 @@ func unavailable(_ vm: VM) -> [Unavailable] {
         "hypervisors other than qemu")
     check("image", vm.image.isForeign, "OCI images and foreign disks")
     check("memory", !vm.memory.isFixed, "a balloon")
-    check("interfaces", vm.interfaces.contains { !$0.isUser }, "networks other than 'user'")
-    check("interfaces", vm.interfaces.count > 1, "more than one interface")
-    check("dns", !vm.dns.isEmpty, "resolvers of its own")
     check("publish", !vm.publish.isEmpty, "publishing")
-    check("limits", vm.limits != plain.limits, "limits")
+    var otherLimits = vm.limits
+    otherLimits.network = nil
+    check("limits", otherLimits != plain.limits, "limits of anything but the network")
+    check(
+        "limits.network", vm.limits.network != nil && !vm.isOnNetwork,
+        "a limit of the network 'user'")
     check("shared", vm.shared, "shared memory")
     check("volumes", !vm.volumes.isEmpty, "further volumes")
     check("shares", !vm.shares.isEmpty, "shares")

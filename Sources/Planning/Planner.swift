@@ -24,8 +24,8 @@ package func plan(
         let desired = image(vm)
         let observed = state.vms[vm.name] ?? ObservedVM(name: vm.name, phase: .absent)
         let planner = Planner(
-            vm: vm, fleet: fleet.name, image: desired, observed: observed,
-            mayStart: start && (names != nil || vm.autostart))
+            vm: vm, fleet: fleet, image: desired, observed: observed, networks: state.networks,
+            hasPrivilege: state.hasPrivilege, mayStart: start && (names != nil || vm.autostart))
         guard let step = planner.step() else { continue }
         steps.append(step)
         if case .unbuilt(let name) = desired, step.refusal == nil, vm.enable,
@@ -69,9 +69,11 @@ package func inOrder(_ vms: [VM]) -> [VM] {
 /// The plan for one declared VM.
 private struct Planner {
     let vm: VM
-    let fleet: String
+    let fleet: Fleet
     let image: DesiredImage
     let observed: ObservedVM
+    let networks: NetworkSettings
+    let hasPrivilege: Bool
     let mayStart: Bool
 
     func step() -> Plan.Step? {
@@ -87,7 +89,7 @@ private struct Planner {
         let base = observed.phase.isLive ? observed.running ?? applied : applied
         let changes = changes(from: base)
         return observed.phase.isLive
-            ? live(changes, applied: applied) : stopped(changes)
+            ? live(changes + networkChanges(), applied: applied) : stopped(changes)
     }
 
     private func refusals() -> [Change] {
@@ -96,7 +98,7 @@ private struct Planner {
                 vm: vm.name, action: .refuse, consequence: .live, field: field, reason: reason)
         }
         if let problem = observed.problem { return [refuse(problem)] }
-        if let owner = observed.fleet, owner != fleet {
+        if let owner = observed.fleet, owner != fleet.name {
             return [
                 refuse(
                     "it belongs to the fleet '\(owner)' under the same ROOT: "
@@ -104,6 +106,12 @@ private struct Planner {
             ]
         }
         var refusals = unavailable(vm).map { refuse($0.reason, field: $0.field) }
+        if vm.isOnNetwork, !hasPrivilege {
+            refusals.append(
+                refuse(
+                    "only root can make networks of the host: use sudo, or the network 'user', "
+                        + "which needs no privilege", field: "interfaces"))
+        }
         if let old = observed.applied?.vm.disk, vm.disk < old {
             refusals.append(
                 Change(
@@ -137,7 +145,8 @@ private struct Planner {
     /// One change for every key that differs, with what that key costs.
     private func changes(from base: ObservedVM.Generation) -> [Change] {
         var changes = vm.differences(from: base.vm).map { field in
-            let consequence = consequence(ofChanging: field.field)
+            let isRouted = vm.isOnNetwork && base.vm.isOnNetwork
+            let consequence = consequence(ofChanging: field.field, onNetwork: isRouted)
             return Change(
                 vm: vm.name, action: action(for: consequence), consequence: consequence,
                 field: field.field, from: field.from, to: field.to,
@@ -158,6 +167,16 @@ private struct Planner {
                     reason: "the guest restarts on the new image; its data stays"))
         }
         return changes
+    }
+
+    /// What differs of the networks that the VM is on: a start takes it over by itself.
+    private func networkChanges() -> [Change] {
+        Planning.networkChanges(for: vm, from: networks, to: fleet.networkSettings).map { change in
+            Change(
+                vm: vm.name, action: action(for: change.consequence),
+                consequence: change.consequence, field: change.field, from: change.from,
+                to: change.to, reason: explanation(change.consequence))
+        }
     }
 
     private func live(_ changes: [Change], applied: ObservedVM.Generation) -> Plan.Step? {
@@ -223,12 +242,14 @@ package func short(_ digest: String) -> String {
 /// What it costs to change a key, by its dotted path.
 ///
 /// The host alone uses the first group: the supervisor reads it again while the guest runs.
-package func consequence(ofChanging field: String) -> Consequence {
+package func consequence(ofChanging field: String, onNetwork: Bool = false) -> Consequence {
     let hostOnly = [
         "after", "autostart", "boot", "enable", "health", "profiles", "restart",
         "restartIfChanged", "stop",
     ]
     let key = field.prefix { $0 != "." && $0 != "[" }
     if key == "image" { return .rebuild }
+    // There it is the host that forwards and limits, and not the VM's own process.
+    if onNetwork, ["ports", "firewall", "limits"].contains(key) { return .live }
     return hostOnly.contains(String(key)) ? .live : .restart
 }

@@ -4,9 +4,18 @@ package import Fleets
 /// What was observed of all VMs below one ROOT: never what was last asked for.
 package struct State: Sendable, Equatable {
     package var vms: [String: ObservedVM]
+    /// What the fleet's networks are, as they were applied last.
+    package var networks: NetworkSettings
+    /// Whether networks of the host can be made at all.
+    package var hasPrivilege: Bool
 
-    package init(vms: [ObservedVM] = []) {
+    package init(
+        vms: [ObservedVM] = [], networks: NetworkSettings = NetworkSettings(),
+        hasPrivilege: Bool = true
+    ) {
         self.vms = [:]
+        self.networks = networks
+        self.hasPrivilege = hasPrivilege
         for vm in vms { self.vms[vm.name] = vm }
     }
 }

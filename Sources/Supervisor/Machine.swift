@@ -19,11 +19,13 @@ final class Machine {
     private var lines = LineBuffer(limit: 4096)
 
     /// Starts the hypervisor; it holds `lock` as we do, and dies with this thread.
+    ///
+    /// `taps` stay ours as well: a hypervisor that is started again gets the same ones.
     init(
         _ spec: SuperviseSpec, _ hypervisor: any Hypervisor, lock: borrowing FileLock,
-        _ reactor: Reactor
+        taps: [Int32], _ reactor: Reactor
     ) throws {
-        let channels = Channels()
+        let channels = Channels(taps: taps.count)
         var program = Program(
             spec.hypervisor, try hypervisor.commandLine(spec.launch, channels))
         program.environment = spec.environment
@@ -49,6 +51,7 @@ final class Machine {
         ready = try channel(channels.ready, limit: 4096)
         program.descriptors[channels.ssh] = ssh.raw
         program.descriptors[channels.lock] = lock.raw
+        for (target, tap) in zip(channels.taps, taps) { program.descriptors[target] = tap }
         self.reactor = reactor
         started = Reactor.now
         child = try program.spawn()

@@ -22,8 +22,12 @@ extension Supervisor {
     /// Starts a supervisor that outlives us, and returns once its hypervisor has taken all devices.
     ///
     /// `program` is this binary with the arguments of `supervise`, and the VM's user where there
-    /// is one. Its messages go to `log`, which starts over when it has grown beyond 256 KiB.
-    package static func start(_ program: Program, log path: String) async throws {
+    /// is one. Its messages go to `log`, which starts over when it has grown beyond 256 KiB. `taps`
+    /// are the descriptors of its interfaces, in the order of their slots; they are passed on, and
+    /// stay the caller's to close.
+    package static func start(
+        _ program: Program, log path: String, taps: [Int32] = []
+    ) async throws {
         var program = program
         let log = try Descriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
         if try Files.status(path).size > 256 << 10 { ftruncate(log.raw, 0) }
@@ -31,9 +35,12 @@ extension Supervisor {
         let report = Descriptor(owning: reader)
         program.newSession = true
         program.descriptors = [1: log.raw, 2: log.raw, StartReport.target: writer]
+        let numbers = taps.indices.map { StartReport.target + 1 + Int32($0) }
+        for (number, tap) in zip(numbers, taps) { program.descriptors[number] = tap }
         program.environment =
             (program.environment ?? Program.ownEnvironment())
             + ["\(StartReport.variable)=\(StartReport.target)"]
+            + [InheritedTaps.variable + "=" + numbers.map(String.init).joined(separator: ",")]
         let child: Child
         do {
             child = try program.spawn()
@@ -55,6 +62,23 @@ extension Supervisor {
         throw StartError.failed(
             outcome?.reason ?? "the supervisor ended with \(exit) before it could start the VM; "
                 + "its log is \(path)")
+    }
+}
+
+/// The descriptors of the VM's interfaces that whoever started the supervisor has opened.
+///
+/// A supervisor has no network of its own, so it could not open them.
+enum InheritedTaps {
+    static let variable = "MARTLET_TAPS"
+
+    static func take(_ spec: LaunchSpec) throws -> [Int32] {
+        let wanted = spec.interfaces.count { if case .tap = $0.backend { true } else { false } }
+        let numbers = (environment(variable) ?? "").split(separator: ",").compactMap { Int32($0) }
+        guard numbers.count >= wanted else { throw SupervisorError.noTaps(spec.name) }
+        for number in numbers where fcntl(number, F_SETFD, FD_CLOEXEC) != 0 {
+            throw SystemError("the descriptor \(number) of a tap")
+        }
+        return numbers
     }
 }
 

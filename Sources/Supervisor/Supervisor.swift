@@ -9,6 +9,7 @@ package final class Supervisor {
     private let hypervisor: any Hypervisor
     let log: Log
     private let lock: FileLock
+    private let taps: [Int32]
     private let notify = Notify()
     private let run: String
     private let report: StartReport
@@ -80,6 +81,7 @@ package final class Supervisor {
         self.report = report
         self.log = log
         run = "\(Clock.bootID())-\(getpid())-\(Clock.monotonic())"
+        taps = try InheritedTaps.take(spec.launch)
         reactor = Reactor()
         control = try ControlServer(reactor, socket: spec.paths.control)
         console = try Console(reactor, socket: spec.paths.console, log: spec.paths.consoleLog)
@@ -123,6 +125,7 @@ package final class Supervisor {
 package enum SupervisorError: Error, Equatable, CustomStringConvertible {
     case notMainThread
     case alreadyRunning(String)
+    case noTaps(String)
 
     package var description: String {
         switch self {
@@ -130,6 +133,8 @@ package enum SupervisorError: Error, Equatable, CustomStringConvertible {
             "a supervisor must run on the main thread: its hypervisor dies with that thread"
         case .alreadyRunning(let name):
             "\(name) already runs: another supervisor or its hypervisor holds the lock"
+        case .noTaps(let name):
+            "the interfaces of \(name) were not handed over: start it with 'martlet start \(name)'"
         }
     }
 }
@@ -162,7 +167,7 @@ extension Supervisor {
 
     private func launch() {
         do {
-            let machine = try Machine(spec, hypervisor, lock: lock, reactor)
+            let machine = try Machine(spec, hypervisor, lock: lock, taps: taps, reactor)
             self.machine = machine
             launchedAt = Clock.now()
             bootedAt = nil

@@ -61,11 +61,11 @@ import Testing
 
     @Test func whatIsNotAvailableYetIsRefusedByNameAndTheRestIsDone() async throws {
         let world = try await World()
-        try world.declare("web: {tpm: true, dns: [10.0.0.1]}, other: {}")
+        try world.declare("web: {tpm: true, warm: true}, other: {}")
         let plan = try await world.must("plan", "--json")
         let changes = try JSONValue(parsing: plan.standardOutput)["changes"]?.elements ?? []
         let refusals = changes.filter { $0["action"] == "refuse" }
-        #expect(refusals.compactMap { $0["field"]?.string }.sorted() == ["dns", "tpm"])
+        #expect(refusals.compactMap { $0["field"]?.string }.sorted() == ["tpm", "warm"])
         #expect(refusals.allSatisfy { $0["vm"] == "web" })
         let text = try await world.mustFail("up", code: 1)
         #expect(text.contains("not available yet") && text.contains("web: failed"))

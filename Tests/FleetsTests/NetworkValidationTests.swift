@@ -165,10 +165,13 @@ import Testing
         ("80:80", "80:81", true), ("80:80", "127.0.0.1:80:80", true),
         ("127.0.0.1:80:80", "127.0.0.2:80:80", false), ("80:80", "80:80/udp", false),
         ("127.0.0.1:80:80", "[::1]:80:80", false), ("[::]:80:80", "127.0.0.1:80:80", true),
-        ("[::]:80:80", "[::1]:80:80", true), ("80:80", "[::1]:80:80", false),
+        ("[::]:80:80", "[::1]:80:80", true), ("80:80", "[::1]:80:80", true),
     ])
     func hostPorts(first: String, second: String, clash: Bool) {
-        let text = "vms:\n  a: { ports: [\"\(first)\"] }\n  b: { ports: [\"\(second)\"] }"
+        let text =
+            "vms:\n  a: { ports: [\"\(first)\"] }\n  b: { ports: [\"\(second)\"] }\n"
+            + "defaults: { interfaces: [{ network: n }] }\n"
+            + "networks: { n: { subnet: 10.1.0.0/24, ipv6: true } }\n"
         let transport = second.hasSuffix("udp") ? "udp" : "tcp"
         expectMistakes(
             text,

@@ -57,7 +57,7 @@ import Testing
             .dhcp(mac: "02:00:00:00:00:01"),
             .fixed(
                 mac: "02:00:00:00:00:02", addresses: ["10.1.0.2/24", "fd00::2/64"],
-                gateway: "10.1.0.1", metric: 2000),
+                gateways: ["10.1.0.1"], metric: 2000),
         ]
         identity.credentials = ["HOST-key": [1, 2]]
         let entries = try identity.firmwareEntries()

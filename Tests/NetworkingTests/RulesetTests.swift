@@ -88,9 +88,10 @@ enum Sample {
             let difference = try HostRules.apply(after.elements, of: Sample.owner)
             #expect(try HostRules(of: Sample.owner).elements == after.elements)
             #expect(difference.removed.keys.contains { $0.name == "trusted" })
-            #expect(difference.added.values.joined().map(\.text) .contains {
-                $0 == "\"mv-web\" . 10.1.0.3"
-            })
+            #expect(
+                difference.added.values.joined().map(\.text).contains {
+                    $0 == "\"mv-web\" . 10.1.0.3"
+                })
         }
     }
 
@@ -113,7 +114,9 @@ enum Sample {
     @Test func overlappingRulesBecomeOne() throws {
         let elements = try Sample.rich().elements
         #expect(
-            elements[.inet, "egress-at"].map { $0.split(separator: " . ").dropFirst().joined(separator: " ") }
+            elements[.inet, "egress-at"].map {
+                $0.split(separator: " . ").dropFirst().joined(separator: " ")
+            }
                 == ["9.0.0.0/8 17 53"])
         #expect(elements[.inet, "egress-nets"].count == 1)
         #expect(elements[.inet, "egress-ports"].count == 1)

@@ -33,6 +33,7 @@ struct ml_spawn_options {
     size_t nfds;
     int pdeathsig;               // 0: none; follows the spawning THREAD, which must not exit
     int new_session;             // setsid
+    int new_network;             // an empty network namespace; needs privilege
     int ctty_fd;                 // -1: none
     uint32_t uid, gid;           // UINT32_MAX: keep
     const uint32_t *groups;      // supplementary groups when uid or gid is set

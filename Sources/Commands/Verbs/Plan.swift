@@ -119,7 +119,9 @@ extension Session {
         let (reports, warnings) = try await engine.observer.observeAll()
         for warning in warnings { printer.warning(warning) }
         return Planning.plan(
-            from: State(vms: reports.map(\.vm)), to: fleet,
+            from: State(
+                vms: reports.map(\.vm), networks: try engine.store.networkSettings(fleet.name),
+                hasPrivilege: engine.isRoot), to: fleet,
             only: names.isEmpty ? nil : Set(names), start: start
         ) { vm in engine.desiredImage(of: vm, in: fleet) }
     }

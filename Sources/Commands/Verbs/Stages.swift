@@ -41,6 +41,6 @@ enum StageVerbs {
         parameters: [Options.vm],
         examples: [.init("martlet release web", "As a unit's ExecStopPost=+ does.")]
     ) { arguments in
-        try Session(arguments).engine.release(arguments[Options.vm])
+        try await Session(arguments).engine.release(arguments[Options.vm])
     }
 }

@@ -38,7 +38,8 @@ package enum Derived {
 
     /// The name of the device through which what a tap receives is slowed down.
     package static func shaper(tap: String) -> String {
-        interfaceName("mi", tap.hasPrefix("mv-") ? String(tap.dropFirst(3)) : tap, digest("ifb", tap))
+        interfaceName(
+            "mi", tap.hasPrefix("mv-") ? String(tap.dropFirst(3)) : tap, digest("ifb", tap))
     }
 
     /// The hardware address of a network's gateway; it stays while VMs come and go.

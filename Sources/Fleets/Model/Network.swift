@@ -270,6 +270,15 @@ package struct Firewall: Record {
 }
 
 extension VM {
+    /// The interface that forwards lead to and that is preferred on the way out: the first one on a
+    /// network, else the first.
+    package var mainInterface: Int? {
+        interfaces.firstIndex { !$0.isUser } ?? interfaces.indices.first
+    }
+
+    /// Whether it has an interface that the host's network must be made for.
+    package var isOnNetwork: Bool { interfaces.contains { !$0.isUser } }
+
     /// Every port that the guest's firewall opens, in order and once.
     ///
     /// Those of `firewall`, and those that `ports`, `publish` and the fleet's openings lead to.

@@ -28,7 +28,13 @@ extension Validator {
                 fail(
                     ["gateway"], "the gateway here is Martlet's own: the first address of 'subnet'")
             }
-        case .bridge: break
+        case .bridge:
+            if network.egress != .internet {
+                fail(
+                    ["egress"],
+                    "what passes over a bridge of the host is the LAN's to judge; use a network "
+                        + "with 'subnet' and without 'bridge'")
+            }
         case .macvtap:
             if network.subnet != nil || network.ipv6 {
                 fail(
@@ -180,32 +186,5 @@ extension Validator {
             fail(vm, at, "\(address) is the gateway of the network '\(network.name)'")
         }
         claim(.address(address), vm, at, "give one of them another address")
-    }
-
-    func checkAllow() {
-        for (index, opening) in fleet.allow.enumerated() {
-            let base = "allow[\(index)]"
-            for (key, name) in [("from", opening.from), ("to", opening.to)] {
-                guard let vm = vms[name].map({ fleet.vms[$0] }) else {
-                    if !isKnown("vms", name) {
-                        places.fail(
-                            base, [.key(key)], "no VM '\(name)'" + nearest(name, in: vms.keys))
-                    }
-                    continue
-                }
-                if vm.interfaces.allSatisfy({ $0.isUser }) {
-                    places.fail(
-                        base, [.key(key)],
-                        "'\(name)' has only a 'user' interface, which other VMs cannot reach; "
-                            + "give it one on a network")
-                }
-            }
-            if opening.from == opening.to {
-                places.fail(base, ["to"], "a VM reaches itself without an opening")
-            }
-            if opening.ports.isEmpty {
-                places.fail(base, ["ports"], "opens nothing; name ports such as tcp:8085")
-            }
-        }
     }
 }

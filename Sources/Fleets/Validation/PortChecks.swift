@@ -13,14 +13,9 @@ struct Listener {
     let base: String
     let steps: [Step]
 
-    /// 0.0.0.0 takes the port on every IPv4 address, :: on every address.
+    /// Without an address, or with that of any, a port is taken on all of both families.
     func collides(_ other: IPAddress) -> Bool {
-        if address == other { return true }
-        switch (address, other) {
-        case (.v4, .v4), (.v6, .v6): return address.isAny || other.isAny
-        case (.v6, .v4): return address.isAny
-        case (.v4, .v6): return other.isAny
-        }
+        address == other || address.isAny || other.isAny
     }
 }
 
@@ -32,6 +27,7 @@ extension Validator {
                 listen(port.address, port.host, port.transport, vm, at, "host port")
             }
             if index == 0 { checkReach(vm, at) }
+            checkForward(vm, port, at)
         }
     }
 

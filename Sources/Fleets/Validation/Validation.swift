@@ -6,6 +6,7 @@ func validate(_ fleet: Fleet, _ places: Places) {
     validator.checkFleet()
     for network in fleet.networks { validator.checkNetwork(network) }
     validator.checkSubnets()
+    for network in fleet.networks { validator.checkRoom(network) }
     for image in fleet.images { validator.checkImage(image) }
     validator.checkImageCycles()
     for vm in fleet.vms {
@@ -13,6 +14,7 @@ func validate(_ fleet: Fleet, _ places: Places) {
         validator.checkHypervisor(vm)
         validator.checkInterfaces(vm)
         validator.checkPorts(vm)
+        validator.checkLimits(vm)
         validator.checkPublications(vm)
         validator.checkStorage(vm)
         validator.checkGuest(vm)

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Fleets
+import Glibc
+import Images
+import Linux
+package import Networking
+
+extension Engine {
+    /// Takes over what a fleet says of networks, and makes it so for the VMs that run.
+    package func declareNetworks(of fleet: Fleet) async throws {
+        guard isRoot else { return }
+        let settings = fleet.networkSettings
+        let record = try store.networkRecord(fleet.name)
+        guard record != nil || settings != NetworkSettings() else { return }
+        if record?.settings != settings {
+            var new = record ?? NetworkRecord(settings: settings)
+            new.settings = settings
+            try Files.makeFolder(layout.networks, mode: 0o700)
+            try RecordFile.write(new, to: layout.networkRecord(fleet.name))
+            Checkpoint.pass()
+        }
+        try await applyNetworks(of: fleet.name)
+    }
+
+    /// Makes the host's links, rules and servers as the living VMs of a fleet need them: no more,
+    /// and nothing at all for a fleet whose VMs all have `user` interfaces only.
+    package func applyNetworks(of fleet: String) async throws {
+        try await withNetworks(of: fleet) { host, wanted in
+            if !wanted.isEmpty || host.hasTraces { try host.apply(wanted) }
+        }
+    }
+
+    /// Opens the taps of a VM that `prepare` made everything else for, in the order of its interfaces.
+    ///
+    /// The caller closes them; a tap is gone with its last descriptor.
+    func openTaps(_ vm: VM, fleet: String?, user: UInt32?) async throws -> [Int32] {
+        guard let fleet, vm.isOnNetwork else { return [] }
+        return try await withNetworks(of: fleet) { host, wanted in
+            try host.openTaps(of: vm.name, in: wanted, user: user)
+        }
+    }
+
+    /// The fleets below ROOT that have networks.
+    package func networkFleets() throws -> [String] {
+        try Files.list(layout.networks).filter { $0.hasSuffix(".json") }.map {
+            String($0.dropLast(5))
+        }.sorted()
+    }
+
+    /// What is there of a fleet's networks.
+    package func observeNetworks(of fleet: String) async throws -> ObservedNetworks {
+        try await blocking { [self] in
+            let (host, wanted) = try network(of: fleet, vms: try attachedVMs(of: fleet))
+            return try host.observe(try store.networkSettings(fleet).networks, wanted)
+        }
+    }
+
+    private func network(
+        of fleet: String, vms: [VM]
+    ) throws -> (host: HostNetwork, wanted: FleetNetworks) {
+        let settings = try store.networkSettings(fleet)
+        let wanted = FleetNetworks(
+            owner: Owner(fleet: fleet, root: layout.root), networks: settings.networks,
+            openings: settings.allow, trusted: settings.trusted, vms: vms)
+        let host = HostNetwork(owner: wanted.owner, folder: layout.networkRun(fleet))
+        return (host, wanted)
+    }
+
+    /// Runs work on a fleet's network while no other run of martlet changes it.
+    private func withNetworks<R: Sendable>(
+        of fleet: String, _ body: @escaping @Sendable (HostNetwork, FleetNetworks) throws -> R
+    ) async throws -> R {
+        try Files.makeFolder(layout.networks, mode: 0o700)
+        return try await blocking { [self] in
+            let lock = try FileLock.wait(layout.networkLock(fleet))
+            let vms = try attachedVMs(of: fleet, removingEnded: true)
+            let (host, wanted) = try network(of: fleet, vms: vms)
+            let result = try body(host, wanted)
+            _ = consume lock
+            return result
+        }
+    }
+
+    /// The VMs of a fleet whose interfaces are in use, as they were when they were started.
+    ///
+    /// One that ended by itself has nobody to take its traces away but the next who looks.
+    func attachedVMs(of fleet: String, removingEnded: Bool = false) throws -> [VM] {
+        try store.names().vms.compactMap { name in
+            let files = layout.vm(name)
+            guard Files.exists(files.attachment), try store.record(name)?.fleet == fleet else {
+                return nil
+            }
+            let isUsed = try FileLock.isHeld(files.lock) || FileLock.isHeld(files.changeLock)
+            guard isUsed else {
+                if removingEnded { try Files.remove(files.attachment) }
+                return nil
+            }
+            return try RecordFile.plain(VM.self, from: files.attachment)
+        }
+    }
+
+    /// Notes that a VM's interfaces are about to be used, and makes its networks.
+    func attach(_ vm: VM, fleet: String?, _ files: VMLayout) async throws {
+        guard vm.isOnNetwork, let fleet else { return }
+        guard isRoot else { throw LifecycleError.noPrivilegeForNetworks(vm: vm.name) }
+        try Files.write(files.attachment, encoded(vm), mode: 0o600)
+        Checkpoint.pass()
+        try await applyNetworks(of: fleet)
+    }
+
+    /// Gives the host, and the guest's firewall, what they can take over while the VM runs.
+    func handOverNetwork(_ vm: VM, running: VM, _ files: VMLayout) async throws {
+        guard vm.isOnNetwork, running.isOnNetwork, Files.exists(files.attachment),
+            let fleet = try store.record(vm.name)?.fleet
+        else { return }
+        // Its interfaces stay as they are until it restarts.
+        var attached = running
+        attached.ports = vm.ports
+        attached.limits.network = vm.limits.network
+        try Files.write(files.attachment, encoded(attached), mode: 0o600)
+        Checkpoint.pass()
+        try await applyNetworks(of: fleet)
+        let rules = GuestIdentity.firewall(
+            open: vm.openPorts(allow: try store.networkSettings(fleet).allow))
+        let program = try await access(vm.name).program(
+            user: "root", command: ["nft", "-f", "-"], terminal: false)
+        let output = try await program.capture(input: Array(rules.utf8))
+        guard output.exit.isSuccess else {
+            throw LifecycleError.failed(
+                vm: vm.name,
+                reason: "its own firewall did not take the ports over: "
+                    + String(output.errorText.prefix { !$0.isNewline }))
+        }
+    }
+
+    /// Notes the addresses that a VM was given, so that it has them again.
+    func keepAddresses(_ vm: VM, _ files: VMLayout) throws {
+        var kept = (try? RecordFile.plain([String: IPv4].self, from: files.addresses)) ?? [:]
+        let before = kept
+        for interface in vm.interfaces {
+            if let address = interface.address { kept[interface.network] = address }
+        }
+        guard kept != before else { return }
+        try Files.makeFolder(files.identity, mode: 0o700)
+        try Files.write(files.addresses, encoded(kept))
+        Checkpoint.pass()
+    }
+
+    /// Takes away what a VM's interfaces needed of the host.
+    func detach(_ name: String) async throws {
+        let files = layout.vm(name)
+        guard Files.exists(files.attachment) else { return }
+        let fleet = try store.record(name)?.fleet
+        try Files.remove(files.attachment)
+        Checkpoint.pass()
+        if let fleet { try await applyNetworks(of: fleet) }
+    }
+}
