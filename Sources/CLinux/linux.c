@@ -293,3 +293,9 @@ int ml_open_device(const char *path, unsigned major, unsigned minor) {
     close(mount);
     return result;
 }
+
+int ml_new_mounts(void) {
+    if (unshare(CLONE_NEWNS) < 0) return -errno;
+    // A copy of shared mounts still hands on what is mounted.
+    return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? -errno : 0;
+}

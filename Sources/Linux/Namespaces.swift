@@ -8,3 +8,11 @@ import CLinux
 package func enterNewNetwork() throws(SystemError) {
     try checkNegative("unshare(CLONE_NEWNET)", ml_new_network())
 }
+
+/// Gives the calling thread mounts of its own: what it mounts from now on is seen by no other.
+///
+/// The corresponding C function is `unshare(CLONE_NEWNS)`. Programs that this thread starts see
+/// the same mounts.
+package func enterNewMounts() throws(SystemError) {
+    try checkNegative("unshare(CLONE_NEWNS)", ml_new_mounts())
+}

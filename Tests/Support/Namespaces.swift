@@ -12,3 +12,13 @@ package func inNewNetwork<R: Sendable>(
         return try body()
     }
 }
+
+/// The same with mounts of the thread's own instead of a network.
+package func inNewMounts<R: Sendable>(
+    _ body: @escaping @Sendable () throws -> R
+) async throws -> R {
+    try await blocking {
+        try enterNewMounts()
+        return try body()
+    }
+}
