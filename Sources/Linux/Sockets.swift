@@ -22,8 +22,14 @@ package enum UnixSocket {
     }
 
     /// Connects to a listening socket.
-    package static func connect(_ path: String) throws(SystemError) -> Descriptor {
+    ///
+    /// With a timeout, in seconds, connecting and each later write wait no longer than that for a
+    /// listener that accepts nobody: the error is EAGAIN.
+    package static func connect(
+        _ path: String, timeout: Double? = nil
+    ) throws(SystemError) -> Descriptor {
         let socket = try make()
+        if let timeout { try setSendTimeout(socket.raw, timeout) }
         try withAddress(path) { (address, length) throws(SystemError) in
             try check("connect \(path)") { Glibc.connect(socket.raw, address, length) }
         }
@@ -53,6 +59,19 @@ package enum UnixSocket {
     /// The corresponding C function is `getsockopt(SO_PEERCRED)`.
     package static func peerUser(_ socket: Int32) throws(SystemError) -> UInt32 {
         UInt32(try checkNegative("SO_PEERCRED", ml_peer_uid(socket)))
+    }
+
+    /// The corresponding C function is `setsockopt(SO_SNDTIMEO)`.
+    private static func setSendTimeout(_ fd: Int32, _ seconds: Double) throws(SystemError) {
+        // All zeros would mean to wait for ever.
+        let microseconds = max(1, Int(seconds * 1e6))
+        let limit = timeval(
+            tv_sec: microseconds / 1_000_000, tv_usec: suseconds_t(microseconds % 1_000_000))
+        try check("setsockopt") {
+            withUnsafePointer(to: limit) {
+                setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, $0, socklen_t(MemoryLayout<timeval>.size))
+            }
+        }
     }
 
     private static func make() throws(SystemError) -> Descriptor {
