@@ -88,3 +88,7 @@ int ml_mount_detached(const char *kind);
 int ml_open_device(const char *path, unsigned major, unsigned minor);
 /// unshare(CLONE_NEWNS) for the calling thread, all mounts private. Returns 0 or -errno.
 int ml_new_mounts(void);
+
+
+/// setns(CLONE_NEWNET) for the calling thread. Returns 0 or -errno.
+int ml_enter_network(int namespace_fd);
