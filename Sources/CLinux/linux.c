@@ -300,5 +300,4 @@ int ml_new_mounts(void) {
     return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? -errno : 0;
 }
 
-
 int ml_enter_network(int namespace_fd) { return setns(namespace_fd, CLONE_NEWNET) < 0 ? -errno : 0; }

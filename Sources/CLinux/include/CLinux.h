@@ -86,9 +86,9 @@ int ml_mount_detached(const char *kind);
 /// Opens the character device of a number: through `path` if that is its node, else through a node
 /// on a file system that no path leads to. Returns a descriptor or -errno.
 int ml_open_device(const char *path, unsigned major, unsigned minor);
+
 /// unshare(CLONE_NEWNS) for the calling thread, all mounts private. Returns 0 or -errno.
 int ml_new_mounts(void);
-
 
 /// setns(CLONE_NEWNET) for the calling thread. Returns 0 or -errno.
 int ml_enter_network(int namespace_fd);
