@@ -48,7 +48,7 @@ extension Commands {
                     VersionVerb.command,
                     ImageVerbs.prune,
                     StageVerbs.prepare, StageVerbs.supervise, StageVerbs.release,
-                    CompleteVerb.command,
+                    RelayVerb.command, CompleteVerb.command,
                     ManualVerb.command,
                 ]),
         ])

@@ -59,6 +59,7 @@ extension Engine {
         do {
             if let refusal = step.refusal { throw PlanError.refused(refusal.reason) }
             if let failure { throw failure }
+            try await checkForwards(step, of: fleet)
             let detail = try await changing(step.vm) { files in
                 var detail = "done"
                 for action in step.actions {

@@ -120,6 +120,7 @@ extension Engine {
         try Files.write(files.attachment, encoded(attached), mode: 0o600)
         Checkpoint.pass()
         try await applyNetworks(of: fleet)
+        if vm.ports != running.ports { try await restartRelay(attached) }
         let rules = GuestIdentity.firewall(
             open: vm.openPorts(allow: try store.networkSettings(fleet).allow))
         let program = try await access(vm.name).program(

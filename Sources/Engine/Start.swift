@@ -49,6 +49,7 @@ extension Engine {
         let report = await observer.observe(name)
         if report.vm.phase.isLive { return try await awaitBoot(name) }
         reporter.working(name, "preparing")
+        if let vm = try store.current(name)?.vm { try await checkForwards(of: vm, besides: nil) }
         try await prepare(name)
         Checkpoint.pass()
         reporter.working(name, "booting")
@@ -82,7 +83,9 @@ extension Engine {
         program.group = user
         if user != nil, let kvm = groupOf("/dev/kvm") { program.groups = [kvm] }
         do {
-            try await Supervisor.start(program, log: files.supervisorLog, taps: taps)
+            let supervisor = try await Supervisor.start(
+                program, log: files.supervisorLog, taps: taps)
+            try await startRelay(vm, supervisor: supervisor)
         } catch let error as StartError {
             throw LifecycleError.failed(vm: name, reason: error.description)
         }

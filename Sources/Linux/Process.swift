@@ -184,3 +184,35 @@ package enum ProcessHandle {
         _ = ml_pidfd_send_signal(process.raw, number)
     }
 }
+
+/// A process that is not our child, with its command line.
+package final class RunningProcess: Sendable {
+    private let pidfd: Descriptor
+    /// Empty for one that has ended and that nobody has waited for yet.
+    package let words: [String]
+
+    /// Nil when there is no process of that number.
+    package init?(_ pid: Int32) {
+        guard let pidfd = try? ProcessHandle.open(pid) else { return nil }
+        self.pidfd = pidfd
+        // Read after the pidfd was opened: if that is still there, the words are of this process.
+        let line = (try? Files.read("/proc/\(pid)/cmdline", limit: 1 << 20)) ?? []
+        words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// Those whose command line, the program's name included, is as asked for.
+    package static func all(where matches: ([String]) -> Bool) -> [RunningProcess] {
+        ((try? Files.list("/proc")) ?? []).compactMap { Int32($0) }
+            .compactMap { RunningProcess($0) }.filter { matches($0.words) }
+    }
+
+    package func signal(_ number: Int32) { ProcessHandle.signal(pidfd, number) }
+
+    /// Waits for the end, at most so long.
+    ///
+    /// The corresponding C function is `poll`.
+    package func ended(within milliseconds: Int32) -> Bool {
+        var one = pollfd(fd: pidfd.raw, events: Int16(POLLIN), revents: 0)
+        return poll(&one, 1, milliseconds) > 0
+    }
+}

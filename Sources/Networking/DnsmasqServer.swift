@@ -40,7 +40,7 @@ package struct DnsmasqServer: Sendable {
         try fill("\(folder)/hosts", wanted.hosts)
         try fill("\(folder)/dhcp", wanted.leases)
         let running = DnsmasqServer.process(in: folder)
-        if running?.configuration == wanted.file { return }
+        if running.flatMap(DnsmasqServer.configuration) == wanted.file { return }
         try DnsmasqServer.stop(in: folder)
         for old in try Files.list(folder) where old.hasSuffix(".conf") {
             try Files.remove("\(folder)/\(old)")
@@ -113,38 +113,19 @@ package struct DnsmasqServer: Sendable {
         try Files.remove("\(folder)/dnsmasq.pid")
     }
 
-    private static func process(in folder: String) -> ForeignProcess? {
+    private static func process(in folder: String) -> RunningProcess? {
         guard let text = try? Files.readText("\(folder)/dnsmasq.pid"),
             let pid = Int32(text.prefix { $0.isNumber }),
-            let process = ForeignProcess(pid)
+            let process = RunningProcess(pid)
         else { return nil }
         // The number may have gone to another process since.
-        return process.configuration?.hasPrefix(folder + "/") == true ? process : nil
+        return configuration(of: process)?.hasPrefix(folder + "/") == true ? process : nil
     }
-}
 
-/// A process that is not our child, held by its pidfd.
-private final class ForeignProcess {
-    private let pidfd: Descriptor
-    /// The file that `--conf-file=` names on its command line.
-    let configuration: String?
-
-    init?(_ pid: Int32) {
-        guard let pidfd = try? ProcessHandle.open(pid) else { return nil }
-        self.pidfd = pidfd
-        // Read after the pidfd was opened, and the process still there: it is of this process.
-        let line = (try? Files.read("/proc/\(pid)/cmdline", limit: 1 << 16)) ?? []
-        let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+    private static func configuration(of process: RunningProcess) -> String? {
         let option = "--conf-file="
-        configuration = words.first { $0.hasPrefix(option) }.map {
+        return process.words.first { $0.hasPrefix(option) }.map {
             String($0.dropFirst(option.count))
         }
-    }
-
-    func signal(_ number: Int32) { ProcessHandle.signal(pidfd, number) }
-
-    func ended(within milliseconds: Int32) -> Bool {
-        var one = pollfd(fd: pidfd.raw, events: Int16(POLLIN), revents: 0)
-        return poll(&one, 1, milliseconds) > 0
     }
 }

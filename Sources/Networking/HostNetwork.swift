@@ -163,17 +163,33 @@ package struct HostNetwork: Sendable {
         if segment.kind == .macvtap {
             return try openMacvtap(port, segment, alias: alias, socket)
         }
-        let tap: Descriptor
-        do {
-            tap = try Tap.open(port.tap, owner: user)
-        } catch {
-            guard error.isBusy else { throw error }
-            throw NetworkError.foreignLink(
-                name: port.tap, alias: try socket.link(port.tap)?.alias)
-        }
+        let tap = try claimTap(port, user: user, socket)
         try attach(port.tap, to: segment, alias: alias, socket)
         try Shaper(port, owner, folder).apply(try socket.links(), socket)
         return tap
+    }
+
+    /// Opens a tap; one of ours that is still there may go at any moment.
+    ///
+    /// It is gone with its last descriptor, and a program that has just been started has copies of
+    /// all of them until its exec.
+    private func claimTap(
+        _ port: Segment.Port, user: UInt32?, _ socket: borrowing RouteSocket
+    ) throws -> Descriptor {
+        let patience = Clock.monotonic() + 3_000_000_000
+        while true {
+            do {
+                return try Tap.open(port.tap, owner: user)
+            } catch {
+                guard error.isBusy else { throw error }
+                let alias = try socket.link(port.tap)?.alias
+                let isOurs = alias?.hasPrefix(owner.aliasPrefix) ?? true
+                guard isOurs, Clock.monotonic() < patience else {
+                    throw NetworkError.foreignLink(name: port.tap, alias: alias)
+                }
+                usleep(20_000)
+            }
+        }
     }
 
     /// Makes a link a port of its network: closed to its neighbours first, and only then up.

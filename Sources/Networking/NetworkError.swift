@@ -9,7 +9,7 @@ package enum NetworkError: Error, Equatable, CustomStringConvertible {
     case notABridge(network: String, name: String, kind: String)
     case foreignLink(name: String, alias: String?)
     case overlap(network: String, subnet: String, link: String, route: String)
-    case portTaken(vm: String, port: String)
+    case portTaken(vm: String, port: String, by: String)
     case noAddress(vm: String, port: String, address: String)
     case missingTool(name: String, package: String)
     case failed(what: String, reason: String)
@@ -31,9 +31,9 @@ package enum NetworkError: Error, Equatable, CustomStringConvertible {
         case .overlap(let network, let subnet, let link, let route):
             "the subnet \(subnet) of the network '\(network)' overlaps \(route), which this host "
                 + "reaches through \(link): choose another subnet"
-        case .portTaken(let vm, let port):
-            "\(vm) forwards port \(port) of the host, where another program listens: stop that "
-                + "program ('ss -lntup' shows it), or choose another port under `ports`"
+        case .portTaken(let vm, let port, let owner):
+            "\(vm) forwards port \(port) of the host, which \(owner) has ('ss -lntup' and "
+                + "'martlet networks' show whose it is): choose another one under `ports`"
         case .noAddress(let vm, let port, let address):
             "\(vm) forwards port \(port), but this host does not have the address \(address)"
         case .missingTool(let name, let package):

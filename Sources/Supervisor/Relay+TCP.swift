@@ -48,7 +48,7 @@ final class TCPRelay {
                 // The target's socket first: a client is taken from the queue only when there is
                 // a descriptor for either side.
                 let target = try InetSocket.make(
-                    for: .loopback4(route.port), .stream, nonBlocking: true)
+                    for: route.target, .stream, nonBlocking: true)
                 let client = try InetSocket.accept(route.socket)
                 try client.setNonBlocking()
                 isPaused = false
@@ -70,7 +70,7 @@ final class TCPRelay {
             reactor.disarm(name)
             listen()
         }
-        connection.connect(to: route.port)
+        connection.connect(to: route.target)
     }
 }
 
@@ -99,11 +99,11 @@ private final class RelayedConnection {
     }
 
     /// Nothing is read from the client before its target has answered.
-    func connect(to port: UInt16) {
+    func connect(to address: SocketAddress) {
         do throws(SystemError) {
-            guard try InetSocket.connect(target, .loopback4(port)) else {
+            guard try InetSocket.connect(target, address) else {
                 // Asked again there: an event may be left over from an earlier use of the number.
-                reactor.onWritable(target) { [unowned self] in connect(to: port) }
+                reactor.onWritable(target) { [unowned self] in connect(to: address) }
                 return
             }
         } catch {

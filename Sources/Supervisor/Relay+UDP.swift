@@ -79,7 +79,7 @@ final class UDPRelay {
     }
 
     private func open(_ client: SocketAddress) throws(SystemError) -> Session {
-        let target = SocketAddress.loopback4(route.port)
+        let target = route.target
         let socket = try InetSocket.make(for: target, .datagram, nonBlocking: true)
         _ = try InetSocket.connect(socket.raw, target)
         let session = Session(socket)

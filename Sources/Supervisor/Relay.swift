@@ -3,24 +3,45 @@ package import Fleets
 import Glibc
 package import Linux
 
-/// Forwards ports of `::1` to the same host's 127.0.0.1, in a process of its own.
+/// Forwards ports of the host's loopback where the kernel cannot, in a process of its own.
 ///
 /// The kernel translates 127.0.0.1:P to a VM, and cannot do so for `::1`: there is no IPv6
-/// counterpart of route_localnet. One process serves all such ports of a VM.
+/// counterpart of route_localnet. On a bridge of the host, where route_localnet would open the
+/// loopback to the whole LAN, it cannot for 127.0.0.1 either. One process serves all such ports of
+/// a VM.
 package enum Relay {
     /// One port that is forwarded.
     package struct Route: Sendable, Equatable {
         /// A listening (tcp) or bound (udp) socket, inherited from whoever started the process.
         package let socket: Int32
         package let transport: TransportProtocol
-        /// The port of 127.0.0.1 that it leads to.
+        /// Where it leads to, by IPv4.
+        package let address: IPv4
         package let port: UInt16
 
-        package init(socket: Int32, transport: TransportProtocol, port: UInt16) {
+        package init(
+            socket: Int32, transport: TransportProtocol, to address: IPv4, _ port: UInt16
+        ) {
             self.socket = socket
             self.transport = transport
+            self.address = address
             self.port = port
         }
+
+        /// Reads what `word` has written, such as `tcp:4:10.1.0.2:80`.
+        package init?(_ word: String) {
+            let parts = word.split(separator: ":").map(String.init)
+            guard parts.count == 4, let transport = TransportProtocol(rawValue: parts[0]),
+                let socket = Int32(parts[1]), let address = IPv4(parts[2]),
+                let port = UInt16(parts[3])
+            else { return nil }
+            self.init(socket: socket, transport: transport, to: address, port)
+        }
+
+        /// How the process that does it is told.
+        package var word: String { "\(transport.rawValue):\(socket):\(address):\(port)" }
+
+        var target: SocketAddress { .v4(address.value, port: port) }
     }
 
     /// What UDP, which knows no end, is ended by.
@@ -33,13 +54,12 @@ package enum Relay {
         package init() {}
     }
 
-    /// Binds `[::1]:port`, and listens where the transport is tcp; EADDRINUSE when it is taken.
+    /// Binds an address, and listens where the transport is tcp; EADDRINUSE when it is taken.
     ///
     /// The corresponding C functions are `bind` and `listen`.
     package static func listen(
-        _ transport: TransportProtocol, port: UInt16
+        _ transport: TransportProtocol, at address: SocketAddress
     ) throws(SystemError) -> Descriptor {
-        let address = SocketAddress.loopback6(port)
         let socket = try InetSocket.make(
             for: address, transport == .tcp ? .stream : .datagram, nonBlocking: true)
         // Connections that a relay before us had open must not keep the port for a minute. Of

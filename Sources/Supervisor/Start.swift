@@ -24,10 +24,10 @@ extension Supervisor {
     /// `program` is this binary with the arguments of `supervise`, and the VM's user where there
     /// is one. Its messages go to `log`, which starts over when it has grown beyond 256 KiB. `taps`
     /// are the descriptors of its interfaces, in the order of their slots; they are passed on, and
-    /// stay the caller's to close.
+    /// stay the caller's to close. Returns the supervisor's pidfd.
     package static func start(
         _ program: Program, log path: String, taps: [Int32] = []
-    ) async throws {
+    ) async throws -> Descriptor {
         var program = program
         let log = try Descriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
         if try Files.status(path).size > 256 << 10 { ftruncate(log.raw, 0) }
@@ -55,8 +55,7 @@ extension Supervisor {
         let outcome = try? JSONDecoder().decode(StartReport.Outcome.self, from: Data(text))
         if outcome?.started == true {
             // It is the child of init from the moment we leave; until then nobody waits for it.
-            close(child.pidfd)
-            return
+            return Descriptor(owning: child.pidfd)
         }
         let exit = try await child.wait()
         throw StartError.failed(

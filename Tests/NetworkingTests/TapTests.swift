@@ -16,6 +16,8 @@ import Testing
             tap = nil
             #expect(try routes.link("t0") != nil)
             _ = consume copy
+            // A child that another test has just forked holds a copy until its exec.
+            for _ in 0..<1000 where (try routes.link("t0")) != nil { usleep(10_000) }
             #expect(try routes.link("t0") == nil)
         }
     }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import Fleets
 import Glibc
 import Supervisor
 
-/// PIDFD, idle seconds, sessions, descriptors (0: as they are), then `tcp:SOCKET:PORT` for each route.
+/// PIDFD, idle seconds, sessions, descriptors (0: as they are), then `tcp:SOCKET:ADDRESS:PORT` for each route.
 func relay(_ words: [String]) -> Int32 {
     var limits = Relay.Limits()
     limits.idle = Double(words[1]) ?? 0
@@ -12,12 +11,6 @@ func relay(_ words: [String]) -> Int32 {
         var limit = rlimit(rlim_cur: most, rlim_max: most)
         setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
-    let routes = words[4...].compactMap { word -> Relay.Route? in
-        let parts = word.split(separator: ":")
-        guard parts.count == 3, let transport = TransportProtocol(rawValue: String(parts[0])),
-            let socket = Int32(parts[1]), let port = UInt16(parts[2])
-        else { return nil }
-        return Relay.Route(socket: socket, transport: transport, port: port)
-    }
+    let routes = words[4...].compactMap { Relay.Route($0) }
     return Relay.run(routes: routes, watching: Int32(words[0]) ?? -1, limits: limits)
 }

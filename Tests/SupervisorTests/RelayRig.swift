@@ -24,7 +24,7 @@ final class RelayRig {
         descriptors: Int = 0
     ) throws {
         self.transport = transport
-        let listener = try Relay.listen(transport, port: 0)
+        let listener = try Relay.listen(transport, at: .loopback6(0))
         front = try InetSocket.address(of: listener.raw)
         let target = try Socket(transport, at: .loopback4(0))
         back = try InetSocket.address(of: target.raw)
@@ -33,7 +33,7 @@ final class RelayRig {
         var program = Program(
             Rig.tool,
             ["relay", "3", "\(idle)", "\(sessions)", "\(descriptors)"]
-                + ["\(transport.rawValue):4:\(back.port)"])
+                + ["\(transport.rawValue):4:127.0.0.1:\(back.port)"])
         program.descriptors = [2: 2, 3: watched.pidfd, 4: listener.raw]
         relay = try program.spawn()
     }

@@ -220,10 +220,10 @@ import Testing
         try await blocking {
             // Where nobody else has the port of IPv4.
             try enterNewNetwork()
-            let first = try Relay.listen(transport, port: 0)
+            let first = try Relay.listen(transport, at: .loopback6(0))
             let port = try InetSocket.address(of: first.raw).port
             #expect(throws: SystemError("bind port \(port)", EADDRINUSE)) {
-                _ = try Relay.listen(transport, port: port)
+                _ = try Relay.listen(transport, at: .loopback6(port))
             }
             _ = try Socket(transport, at: .loopback4(port))
             withExtendedLifetime(first) {}

@@ -52,7 +52,7 @@ final class Rig {
 
     func start() async throws {
         try spec.write(folder + "/launch.json")
-        try await Supervisor.start(
+        _ = try await Supervisor.start(
             Program(Rig.tool, ["supervise", folder + "/launch.json"]),
             log: folder + "/supervisor.log")
     }

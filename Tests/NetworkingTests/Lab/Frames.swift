@@ -106,9 +106,10 @@ struct Frame: Sendable, CustomStringConvertible {
 
     /// An ARP announcement to everybody.
     static func gratuitousARP(mac: String, claimed: String? = nil, _ address: String) -> Frame {
-        arp(
-            "gratuitous arp \(address)", 2, mac, broadcast, claimed ?? mac, address, broadcast,
-            address)
+        // A kernel takes a reply for gratuitous only where its target is the sender in all respects.
+        let claimed = claimed ?? mac
+        return arp(
+            "gratuitous arp \(address)", 2, mac, broadcast, claimed, address, claimed, address)
     }
 
     private static func arp(

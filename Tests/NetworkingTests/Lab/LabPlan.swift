@@ -209,7 +209,7 @@ extension Lab {
         let script = """
             mount -t tmpfs lab /run && mkdir /run/wireguard || exit
             {
-                for i in $(seq 500); do
+                for i in $(seq 1500); do
                     wg show wg0 >/dev/null 2>&1 && break
                     sleep 0.02
                 done

@@ -12,8 +12,10 @@ struct LabTests {
     static let mac2 = "02:00:00:00:01:03"
 
     /// A lab whose host forwards everything between two guests on one bridge and all others.
-    static func withGuests(_ body: (Lab, Guest, Guest) async throws -> Void) async throws {
-        try await Lab.with { lab in
+    static func withGuests(
+        vpn: Bool = false, _ body: (Lab, Guest, Guest) async throws -> Void
+    ) async throws {
+        try await Lab.with(vpn: vpn) { lab in
             let one = try await lab.addGuest(
                 "vm1", tap: "vm1-0", mac: mac1, ipv4: "10.1.0.2/24", gateway: "10.1.0.1",
                 ipv6: "fd00:6d76:6d:1::2/64", gateway6: "fd00:6d76:6d:1::1")
@@ -86,7 +88,7 @@ struct LabTests {
     }
 
     @Test func theTunnelLeadsToTheGuestsAndBack() async throws {
-        try await Self.withGuests { lab, one, _ in
+        try await Self.withGuests(vpn: true) { lab, one, _ in
             let one6 = try #require(one.ipv6)
             try await lab.expect([
                 Check("vpn", .tcp(one.ipv4, 22), .open(by: "vm1", seenAs: A.vpn)),
@@ -137,11 +139,11 @@ struct LabTests {
                 Check("vm1", .tcp(A.server, 22), .closed),
                 Check("vm1", .tcp(A.server, 22), .open(by: "lan")),
                 Check("vm1", .tcp(A.server, 22), .open(seenAs: A.host)),
-                Check("vm1", .tcp(A.server, 80), .rejected),
                 Check("vm1", .tcp(A.server, 443), .dropped),
                 Check("vm1", .tcp(A.server, 22).from("10.77.0.1"), .closed),
             ])
-            #expect(misses.count == 6)
+            #expect(misses.count == 5)
+            #expect(!Expectation.rejected.isMet(by: .timeout))
         }
     }
 
@@ -267,22 +269,20 @@ struct LabTests {
                 Check("vm2", .ping("10.1.0.1"), .open),
                 Check("vm2", .ping("fd00:6d76:6d:1::1"), .open),
             ])
-            // Without the time in which an entry cannot change again.
-            try await lab.sysctl(
-                "vm2", [("ipv4/neigh/eth0/locktime", "0"), ("ipv6/conf/eth0/accept_ra", "1")])
-            try await lab.send(
-                from: "vm1",
-                [
-                    .gratuitousARP(mac: one.mac, claimed: forged, "10.1.0.1"),
-                    .neighbourAdvertisement(
-                        mac: one.mac, claimed: forged, link, about: "fd00:6d76:6d:1::1"),
-                    .routerAdvertisement(mac: one.mac, link, prefix: "fd00:6d76:6d:9::"),
-                ])
+            try await lab.sysctl("vm2", [("ipv6/conf/eth0/accept_ra", "1")])
+            let frames: [Frame] = [
+                .gratuitousARP(mac: one.mac, claimed: forged, "10.1.0.1"),
+                .neighbourAdvertisement(
+                    mac: one.mac, claimed: forged, link, about: "fd00:6d76:6d:1::1"),
+                .routerAdvertisement(mac: one.mac, link, prefix: "fd00:6d76:6d:9::"),
+            ]
             // Each is believed by a kernel only where it is well-formed.
             let wanted = ["10.1.0.1 ", "fd00:6d76:6d:1::1 "].map { "\($0)lladdr \(forged)" }
             let prefix = "fd00:6d76:6d:9::/64"
             var missing = wanted + [prefix]
-            for _ in 0..<50 where !missing.isEmpty {
+            for _ in 0..<100 where !missing.isEmpty {
+                // Again and again: the true neighbour speaks up too.
+                try await lab.send(from: "vm1", frames)
                 let output = try await lab.sh(
                     "vm2", "ip neigh show dev eth0; ip -6 route show dev eth0")
                 missing = missing.filter { !output.text.contains($0) }

@@ -126,7 +126,15 @@ enum Expectation: Sendable, CustomStringConvertible {
     }
 
     /// Whether it pays to try again: what should be open may take a moment.
-    fileprivate var isPatient: Bool { if case .open = self { true } else { false } }
+    fileprivate var isTriedAgain: Bool { if case .open = self { true } else { false } }
+
+    /// How long to wait, in milliseconds, for something that comes back.
+    fileprivate var milliseconds: Int {
+        switch self {
+        case .open, .rejected: Lab.patience
+        case .dropped, .closed: 1000
+        }
+    }
 
     var description: String {
         switch self {
@@ -171,8 +179,8 @@ extension Lab {
 
     /// Probes and reports each row that did not come to what it should, at its own line.
     ///
-    /// Open ones are tried again until `Lab.patience` is over; the others have one second and one
-    /// try. The result is whether all rows hold.
+    /// Open ones are tried again until `Lab.patience` is over, and a rejection may take as long; the
+    /// others have one second and one try. The result is whether all rows hold.
     @discardableResult
     func expect(_ checks: [Check]) async throws -> Bool {
         let misses = try await misses(checks)
@@ -191,9 +199,10 @@ extension Lab {
             for (name, indices) in groups {
                 group.addTask { [self] in
                     let requests = indices.map {
-                        let patient = checks[$0].expectation.isPatient
+                        let expectation = checks[$0].expectation
                         return checks[$0].probe.request(
-                            milliseconds: patient ? Lab.patience : 1000, retry: patient)
+                            milliseconds: expectation.milliseconds,
+                            retry: expectation.isTriedAgain)
                     }
                     return Array(zip(indices, try await ask(name, requests)))
                 }
