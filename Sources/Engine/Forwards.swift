@@ -194,6 +194,6 @@ extension Engine {
 
     /// What tells a VM's relay from all other processes.
     private static func relayWords(_ vm: String, _ root: String) -> [String] {
-        ["__relay", vm, Derived.rootID(root)]
+        ["__relay", "--", vm, Derived.rootID(root)]
     }
 }

@@ -215,7 +215,10 @@ extension Segment {
 extension IPAddress {
     /// Whether somebody who connects by IPv4 means this address; any address is any of both families.
     fileprivate var reaches4: Bool { if case .v4 = self { true } else { isAny } }
-    fileprivate var reaches6: Bool { if case .v6 = self { true } else { isAny } }
+    fileprivate var reaches6: Bool {
+        // `::1` cannot be translated.
+        if case .v6(let address) = self { address != IPv6(high: 0, low: 1) } else { isAny }
+    }
 }
 
 extension EgressRule {

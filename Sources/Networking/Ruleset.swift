@@ -112,11 +112,12 @@ extension Ruleset {
             }
         """
 
+    /// Not from `::1`: the kernel would drop what leaves the loopback with that source. A relay does it.
     private static let translation = """
                 fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @forwards4-at
                 fib daddr type local dnat ip to meta l4proto . th dport map @forwards4
                 fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @forwards6-at
-                fib daddr type local dnat ip6 to meta l4proto . th dport map @forwards6
+                ip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @forwards6
         """
 
     /// Forwards for others (prerouting) and for the host itself (output), and NAT on the way out.
