@@ -150,10 +150,16 @@ extension Engine {
     /// Takes away what a VM's interfaces needed of the host.
     func detach(_ name: String) async throws {
         let files = layout.vm(name)
-        guard Files.exists(files.attachment) else { return }
         let fleet = try store.record(name)?.fleet
-        try Files.remove(files.attachment)
-        Checkpoint.pass()
+        if Files.exists(files.attachment) {
+            try Files.remove(files.attachment)
+            Checkpoint.pass()
+        } else {
+            // A run that was killed right after that has left the rest to us.
+            guard let fleet, try store.current(name)?.vm.isOnNetwork == true,
+                Files.exists(layout.networkRun(fleet))
+            else { return }
+        }
         if let fleet { try await applyNetworks(of: fleet) }
     }
 }
