@@ -65,8 +65,8 @@ let package = Package(
             name: "Support", dependencies: ["Linux"], path: "Tests/Support",
             swiftSettings: strict),
         tests("Arguments"),
-        tests("Commands", "Arguments", "Engine", "Fleets", "Linux"),
-        tests("Engine", "Images", "Supervisor", "Fleets", "Linux"),
+        tests("Commands", "Arguments", "Engine", "Fleets", "Linux", "Networking"),
+        tests("Engine", "Images", "Networking", "Supervisor", "Fleets", "Linux", "Support"),
         tests("Storage", "Linux", "Support"),
         tests(
             "Networking", "Fleets", "Linux", "Support",

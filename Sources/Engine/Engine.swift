@@ -13,12 +13,16 @@ package struct Engine: Sendable {
     package let observer: Observer
     package let images: ImageStore
     package let reporter: Reporter
+    let shared: SharedHost
     /// Whether we may give each VM a user of its own.
     package let isRoot: Bool
 
-    package init(layout: Layout, reporter: Reporter = .silent) {
+    package init(
+        layout: Layout, reporter: Reporter = .silent, shared: SharedHost = SharedHost()
+    ) {
         self.layout = layout
         self.reporter = reporter
+        self.shared = shared
         store = Store(layout: layout)
         observer = Observer(store: store)
         images = ImageStore(root: layout.root)
@@ -27,7 +31,7 @@ package struct Engine: Sendable {
 
     /// The same engine with another audience.
     package func reporting(to reporter: Reporter) -> Engine {
-        Engine(layout: layout, reporter: reporter)
+        Engine(layout: layout, reporter: reporter, shared: shared)
     }
 
     /// Runs a change of one VM while no other run of martlet changes it.

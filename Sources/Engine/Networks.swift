@@ -10,22 +10,37 @@ extension Engine {
     package func declareNetworks(of fleet: Fleet) async throws {
         guard isRoot else { return }
         let settings = fleet.networkSettings
-        let record = try store.networkRecord(fleet.name)
-        guard record != nil || settings != NetworkSettings() else { return }
-        if record?.settings != settings {
-            var new = record ?? NetworkRecord(settings: settings)
-            new.settings = settings
-            try Files.makeFolder(layout.networks, mode: 0o700)
-            try RecordFile.write(new, to: layout.networkRecord(fleet.name))
-            Checkpoint.pass()
+        let isKnown = try store.networkRecord(fleet.name) != nil
+        guard isKnown || settings != NetworkSettings() else { return }
+        try await blocking { [self] in
+            try changeNetworkRecord(fleet.name) { $0.settings = settings }
         }
         try await applyNetworks(of: fleet.name)
+        await announceRoutes(of: fleet.name)
+    }
+
+    /// Changes what is recorded of a fleet's networks; blocks while another run does.
+    func changeNetworkRecord(
+        _ fleet: String, _ change: (inout NetworkRecord) -> Void
+    ) throws {
+        try Files.makeFolder(layout.networks, mode: 0o700)
+        let lock = try FileLock.wait(layout.networkLock(fleet))
+        let old = try store.networkRecord(fleet)
+        var new = old ?? NetworkRecord(settings: NetworkSettings())
+        change(&new)
+        if new != old {
+            try RecordFile.write(new, to: layout.networkRecord(fleet))
+            Checkpoint.pass()
+        }
+        _ = consume lock
     }
 
     /// Makes the host's links, rules and servers as the living VMs of a fleet need them: no more,
     /// and nothing at all for a fleet whose VMs all have `user` interfaces only.
     package func applyNetworks(of fleet: String) async throws {
-        try await withNetworks(of: fleet) { host, wanted in
+        try await withNetworks(of: fleet) { [self] host, wanted in
+            // Before the links: as long as one of those is left, there is a reason to come back.
+            nameOnHost(wanted)
             if !wanted.isEmpty || host.hasTraces { try host.apply(wanted) }
         }
     }
@@ -67,7 +82,7 @@ extension Engine {
     }
 
     /// Runs work on a fleet's network while no other run of martlet changes it.
-    private func withNetworks<R: Sendable>(
+    func withNetworks<R: Sendable>(
         of fleet: String, _ body: @escaping @Sendable (HostNetwork, FleetNetworks) throws -> R
     ) async throws -> R {
         try Files.makeFolder(layout.networks, mode: 0o700)

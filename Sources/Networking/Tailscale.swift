@@ -21,7 +21,7 @@ package enum TailscaleError: Error, Equatable, CustomStringConvertible {
         switch self {
         case .notRunning(let path):
             "tailscaled does not run: nothing listens on \(path); start it "
-                + "(systemctl start tailscaled) or take 'tailnet' out of the fleet file"
+                + "(systemctl start tailscaled) or take `advertise` out of the fleet file"
         case .notAllowed(let reason):
             "tailscaled refuses this user (\(reason)); run martlet as root or make the user its "
                 + "operator (tailscale set --operator=USER)"
@@ -75,6 +75,11 @@ package struct Tailscale: Sendable {
         let missing = Set(wanted).subtracting(after)
         if !missing.isEmpty { throw .ignored(missing.sorted()) }
         return after
+    }
+
+    /// The routes that Tailscale announces now, whoever asked for them.
+    package func announced() throws(TailscaleError) -> [String] {
+        try Tailscale.routes(try call("GET"))
     }
 
     /// The list to announce: what is foreign in its order, then what of ours is new.

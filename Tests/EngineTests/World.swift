@@ -14,6 +14,10 @@ final class World {
     let layout: Layout
     /// The environment of every run, where it is not the usual.
     var onlyEnvironment: [String]?
+    /// Further variables of every run.
+    var variables: [String] = []
+    /// A program and arguments that come before `martlet`, such as those that enter a namespace.
+    var wrapper: [String] = []
 
     /// The folder of this test's executable holds the programs that were built with it.
     static let programs: String = {
@@ -85,14 +89,15 @@ final class World {
 
     /// A run of `martlet` in this world.
     func program(_ words: [String], killAt: Int? = nil) -> Program {
-        var program = Program("\(folder)/martlet", words)
+        let line = wrapper + ["\(folder)/martlet"] + words
+        var program = Program(line[0], Array(line.dropFirst()))
         program.environment =
             onlyEnvironment
             ?? [
                 "PATH=/usr/bin:/bin", "HOME=\(folder)", "LC_ALL=C.UTF-8",
                 "MARTLET_ROOT=\(layout.root)", "MARTLET_RUN=\(layout.run)",
                 "MARTLET_QEMU=\(folder)/hypervisor",
-            ] + (killAt.map { ["MARTLET_KILL_AT=\($0)"] } ?? [])
+            ] + variables + (killAt.map { ["MARTLET_KILL_AT=\($0)"] } ?? [])
         program.folder = folder
         return program
     }
