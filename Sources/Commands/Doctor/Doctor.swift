@@ -1,71 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import Arguments
 import Engine
 import Fleets
 import Glibc
 import Hypervisors
 import Linux
-
-/// `doctor`: what this host lacks, and the command that mends it.
-enum DoctorVerb {
-    static let fix = Key.flag("fix", "Install what is missing (asks for nothing; needs root).")
-
-    static let command = Command(
-        "doctor", "Say what this host lacks, and what mends it.",
-        parameters: [fix],
-        examples: [
-            .init("martlet doctor", "Check tools, acceleration, space and permissions."),
-            .init("sudo martlet doctor --fix", "Install the missing Debian packages."),
-        ],
-        exitCodes: [("0", "Nothing that Martlet needs is missing."), ("78", "Something is.")]
-    ) { arguments in
-        let session = try Session(arguments)
-        var findings = await Doctor(session.engine.layout).examine()
-        if arguments[fix] {
-            try await install(findings.compactMap(\.package), session)
-            findings = await Doctor(session.engine.layout).examine()
-        }
-        if session.printer.isJSON {
-            session.printer.document(.array(findings.map(\.json)))
-        } else {
-            show(findings, session.printer)
-        }
-        return findings.contains { $0.level == .missing } ? ExitCode.hostNotReady.rawValue : 0
-    }
-
-    private static func show(_ findings: [Doctor.Finding], _ printer: Printer) {
-        for finding in findings {
-            let mark =
-                switch finding.level {
-                case .good: printer.terminal.paint("ok     ", .good)
-                case .notice: printer.terminal.paint("notice ", .warning)
-                case .missing: printer.terminal.paint("missing", .error)
-                }
-            printer.line("\(mark)  \(finding.subject): \(finding.text)")
-            if let remedy = finding.remedy { printer.line("         \(remedy)") }
-        }
-    }
-
-    private static func install(_ packages: [String], _ session: Session) async throws {
-        guard !packages.isEmpty else { return }
-        guard geteuid() == 0 else {
-            throw Failure(.noPrivilege, "installing packages needs root", hint: "Use sudo.")
-        }
-        guard let apt = findProgram("apt-get") else {
-            throw Failure(.unavailable, "there is no apt-get: this is no Debian")
-        }
-        for arguments in [
-            ["update", "-qq"], ["install", "-y", "--no-install-recommends"] + packages,
-        ] {
-            var program = Program(apt, arguments)
-            program.environment = Program.ownEnvironment() + ["DEBIAN_FRONTEND=noninteractive"]
-            program.descriptors = [1: 2, 2: 2]
-            guard try await program.spawn().wait().isSuccess else {
-                throw Failure(.failed, "apt-get \(arguments[0]) failed; its words are above")
-            }
-        }
-    }
-}
 
 /// Looks at a host without changing it.
 struct Doctor {
@@ -101,12 +39,34 @@ struct Doctor {
         ("xz", "xz-utils", "unpacks kernel modules"),
     ]
 
-    private let layout: Layout
+    let needs: NetworkNeeds
+    private let engine: Engine
+    private var layout: Layout { engine.layout }
+    /// Why the fleet file says nothing.
+    private let mistake: Finding?
 
-    init(_ layout: Layout) { self.layout = layout }
+    /// A fleet file with mistakes keeps nobody from being told what the host lacks.
+    init(_ session: Session) {
+        engine = session.engine
+        var fleet: Fleet?
+        var mistake: Finding?
+        do {
+            fleet = try session.fleetIfAny()
+        } catch {
+            mistake = Finding(
+                subject: "fleet file", level: .notice,
+                text: "not considered: \((error as? Failure)?.message ?? "\(error)")",
+                remedy: "martlet validate")
+        }
+        self.mistake = mistake
+        let recorded = ((try? engine.networkFleets()) ?? []).compactMap { name in
+            (try? session.engine.store.networkSettings(name)).map { (name: name, settings: $0) }
+        }
+        needs = NetworkNeeds(fleet, recorded: recorded)
+    }
 
     func examine() async -> [Finding] {
-        var findings: [Finding] = []
+        var findings = [mistake].compactMap { $0 }
         for tool in Doctor.tools {
             if let path = findProgram(tool.name) {
                 findings.append(.init(subject: tool.name, level: .good, text: path))
@@ -118,10 +78,12 @@ struct Doctor {
                         remedy: "apt-get install \(tool.package)", package: tool.package))
             }
         }
+        let networks = NetworkChecks(needs: needs, facts: await NetworkFacts(engine, needs))
+        findings += NetworkChecks.tools.map { networks.tool($0, path: findProgram($0.name)) }
         findings.append(await hypervisor())
         findings.append(acceleration())
         findings += folders()
-        return findings
+        return findings + networks.findings
     }
 
     private func hypervisor() async -> Finding {
