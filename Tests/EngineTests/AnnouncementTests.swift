@@ -24,6 +24,15 @@ struct AnnouncementTests {
         try Store(layout: host.world.layout).networkRecord("test")?.advertised
     }
 
+    /// What `networks` says of each route.
+    private func announced(_ host: NetworkHost) async throws -> [JSONValue] {
+        let output = try await host.world.must("networks", "--json")
+        let fleet = try JSONValue(parsing: output.standardOutput).elements.first
+        let routes = fleet?["routes"]?.elements ?? []
+        #expect(routes.compactMap { $0["route"]?.string } == Self.ours)
+        return routes.compactMap { $0["announced"] }
+    }
+
     @Test func subnetsAreAnnouncedBesideForeignRoutesAndWithdrawn() async throws {
         let tailnet = try Tailnet("192.168.7.0/24", "0.0.0.0/0")
         let host = try await NetworkHost(tailscaled: tailnet.socket)
@@ -71,9 +80,13 @@ struct AnnouncementTests {
         let host = try await NetworkHost(tailscaled: tailnet.socket)
         try declare(host, Self.networks, advertise: "tailscale")
         try await host.world.must("up")
-        tailnet.routes = []
+        #expect(try await announced(host) == [.bool(true), .bool(true), .bool(true)])
+        tailnet.routes = ["10.2.0.0/24"]
+        #expect(try await announced(host) == [.bool(false), .bool(false), .bool(true)])
         try await host.world.must("up")
-        #expect(tailnet.routes == Self.ours)
+        #expect(Set(tailnet.routes) == Set(Self.ours))
+        tailnet.stop()
+        #expect(try await announced(host) == [.null, .null, .null])
     }
 
     @Test func aTailscaleThatDoesNotRunStopsNoVM() async throws {

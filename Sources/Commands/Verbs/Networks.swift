@@ -3,7 +3,6 @@ import Arguments
 import Engine
 import Fleets
 import Linux
-import Networking
 
 /// `networks`: what carries the VMs' traffic, and what was dropped of it.
 enum NetworksVerb {
@@ -22,232 +21,19 @@ enum NetworksVerb {
         let session = try Session(arguments)
         let fleets = try session.fleetIfAny().map { [$0.name] } ?? session.engine.networkFleets()
         var views: [NetworkView] = []
+        let engine = session.engine
         for fleet in fleets {
-            let settings = try session.engine.store.networkSettings(fleet)
             views.append(
-                NetworkView(fleet, settings, try await session.engine.observeNetworks(of: fleet)))
+                NetworkView(
+                    fleet: fleet, settings: try engine.store.networkSettings(fleet),
+                    observed: try await engine.observeNetworks(of: fleet),
+                    hasNames: try? engine.hasNamesOnHost,
+                    routes: try await engine.observeRoutes(of: fleet)))
         }
         if session.printer.isJSON {
             session.printer.document(.array(views.map(\.json)))
         } else {
             for view in views { view.show(session.printer) }
-        }
-    }
-}
-
-/// The networks of one fleet as people and scripts see them.
-private struct NetworkView {
-    let fleet: String
-    let settings: NetworkSettings
-    let observed: ObservedNetworks
-
-    init(_ fleet: String, _ settings: NetworkSettings, _ observed: ObservedNetworks) {
-        self.fleet = fleet
-        self.settings = settings
-        self.observed = observed
-    }
-
-    private func state(_ segment: ObservedNetworks.Observed) -> String {
-        guard let link = segment.link else {
-            return segment.network.kind == .nat ? "unused" : "missing"
-        }
-        return link.isUp ? "up" : "down"
-    }
-
-    /// How sure the host is of who sends what.
-    private func pinned(_ interface: ObservedNetworks.Interface) -> String {
-        switch interface.network.kind {
-        case .macvtap: "nothing: macvtap passes the host's rules by"
-        case .nat: "MAC, ARP, IP"
-        case .bridge:
-            interface.port.address == nil ? "MAC: the LAN gives its addresses" : "MAC, ARP, IP"
-        }
-    }
-
-    private var forwards: [(host: String, vm: String, guest: String)] {
-        observed.interfaces.flatMap { interface in
-            interface.port.forwards.map { forward in
-                (
-                    forward.hostEndpoint, interface.port.vm,
-                    "\(forward.guest)/\(forward.transport.rawValue)"
-                )
-            }
-        }
-    }
-
-    // MARK: - For people
-
-    func show(_ printer: Printer) {
-        guard !settings.networks.isEmpty else {
-            return printer.line("The fleet '\(fleet)' has no networks beside 'user'.")
-        }
-        showSegments(printer)
-        showInterfaces(printer)
-        if !forwards.isEmpty {
-            var table = Table(["FORWARD", "VM", "GUEST"])
-            for forward in forwards {
-                table.add([.init(forward.host), .init(forward.vm), .init(forward.guest)])
-            }
-            printer.line("")
-            printer.table(table)
-        }
-        showRules(printer)
-    }
-
-    private func showSegments(_ printer: Printer) {
-        var table = Table([
-            "NETWORK", "KIND", "STATE", "LINK", "SUBNET", "GATEWAY", "EGRESS", "ISOLATED", "NAMES",
-        ])
-        for segment in observed.segments {
-            let network = segment.network
-            let state = state(segment)
-            let subnets = [
-                network.subnet?.description, network.ipv6 ? network.subnet6?.description : nil,
-            ]
-            table.add([
-                .init(network.name), .init(network.kind.word),
-                .init(state, state == "up" ? .good : state == "unused" ? nil : .error),
-                .init(segment.link?.name),
-                .init(subnets.compactMap { $0 }.joined(separator: " ")),
-                .init(network.router.map { "\($0)" }),
-                .init(network.kind == .nat ? network.egress.word : nil),
-                .init(network.kind == .macvtap ? nil : network.isolated ? "yes" : "no"),
-                .init(names(segment), names(segment) == "not served" ? .error : nil),
-            ])
-        }
-        printer.table(table)
-    }
-
-    private func names(_ segment: ObservedNetworks.Observed) -> String? {
-        guard let hasServer = segment.hasServer, segment.link != nil else { return nil }
-        return hasServer ? "\(segment.network.name).internal" : "not served"
-    }
-
-    private func showInterfaces(_ printer: Printer) {
-        guard !observed.interfaces.isEmpty else { return }
-        var table = Table([
-            "VM", "NETWORK", "TAP", "ADDRESS", "MAC", "STATE", .number("RECEIVED"),
-            .number("SENT"), "PINNED",
-        ])
-        for interface in observed.interfaces {
-            let link = interface.link
-            // What the guest sends arrives at the host's end, and the other way round.
-            let counts = link?.statistics
-            table.add([
-                .init(interface.port.vm), .init(interface.network.name),
-                .init(interface.port.tap), .init(interface.addresses.joined(separator: " ")),
-                .init("\(interface.port.mac)"),
-                .init(
-                    link.map { $0.isUp ? "up" : "down" } ?? "missing",
-                    link?.isUp == true ? .good : .error),
-                .init(counts.map { Units.bytes(Int64(clamping: $0.sentBytes)) }),
-                .init(counts.map { Units.bytes(Int64(clamping: $0.receivedBytes)) }),
-                .init(pinned(interface)),
-            ])
-        }
-        printer.line("")
-        printer.table(table)
-    }
-
-    private func showRules(_ printer: Printer) {
-        printer.line("")
-        switch observed.rules {
-        case .unknown: printer.line("The packet filter can be looked at by root only.")
-        case .missing where observed.interfaces.isEmpty:
-            printer.line("No rules: nothing needs them.")
-        case .missing:
-            printer.line(
-                printer.terminal.paint("The rules are missing", .error)
-                    + ": somebody flushed them, and nothing is closed. 'martlet up' makes them again."
-            )
-        case .different:
-            printer.line(
-                printer.terminal.paint("The rules are not as they should be", .error)
-                    + ": 'martlet up' makes them so.")
-        case .current: break
-        }
-        let drops = (observed.drops ?? [:]).filter { $0.value > 0 }.sorted { $0.value > $1.value }
-        guard !drops.isEmpty else { return }
-        var table = Table(["DROPPED", .number("PACKETS"), "WHAT"])
-        for (reason, count) in drops {
-            table.add([.init(reason), .init("\(count)"), .init(Ruleset.explanation(reason))])
-        }
-        printer.table(table)
-    }
-
-    // MARK: - For scripts
-
-    var json: JSONValue {
-        [
-            "fleet": .string(fleet), "rules": .string(observed.rules.rawValue),
-            "networks": .array(observed.segments.map(json)),
-            "interfaces": .array(observed.interfaces.map(json)),
-            "forwards": .array(
-                forwards.map {
-                    ["host": .string($0.host), "vm": .string($0.vm), "guest": .string($0.guest)]
-                }),
-            "drops": observed.drops.map { drops in
-                .object(
-                    drops.sorted { $0.key < $1.key }.map {
-                        .init($0.key, JSONValue(Int64(clamping: $0.value)))
-                    })
-            } ?? .null,
-        ]
-    }
-
-    private func json(_ segment: ObservedNetworks.Observed) -> JSONValue {
-        let network = segment.network
-        return [
-            "name": .string(network.name), "kind": .string(network.kind.word),
-            "state": .string(state(segment)), "link": .text(segment.link?.name),
-            "subnet": .text(network.subnet?.description),
-            "subnet6": .text(network.ipv6 ? network.subnet6?.description : nil),
-            "gateway": .text(network.router?.description), "egress": network.egress.json,
-            "isolated": .bool(network.isolated),
-            "server": segment.hasServer.map { .bool($0) } ?? .null,
-            "leases": .array(
-                segment.leases.map {
-                    [
-                        "mac": .string($0.mac), "address": .string($0.address),
-                        "name": .text($0.name),
-                    ]
-                }),
-        ]
-    }
-
-    private func json(_ interface: ObservedNetworks.Interface) -> JSONValue {
-        let counts = interface.link?.statistics
-        func number(_ value: UInt64?) -> JSONValue {
-            value.map { JSONValue(Int64(clamping: $0)) } ?? .null
-        }
-        return [
-            "vm": .string(interface.port.vm), "network": .string(interface.network.name),
-            "tap": .string(interface.port.tap), "mac": .string("\(interface.port.mac)"),
-            "addresses": .array(interface.addresses.map(JSONValue.string)),
-            "state": .string(interface.link.map { $0.isUp ? "up" : "down" } ?? "missing"),
-            "receivedBytes": number(counts?.sentBytes), "sentBytes": number(counts?.receivedBytes),
-            "pinned": .string(pinned(interface)),
-        ]
-    }
-}
-
-extension Network.Kind {
-    fileprivate var word: String {
-        switch self {
-        case .nat: "nat"
-        case .bridge: "bridge"
-        case .macvtap: "macvtap"
-        }
-    }
-}
-
-extension Egress {
-    fileprivate var word: String {
-        switch self {
-        case .internet: "internet"
-        case .all: "all"
-        case .none: "none"
-        case .only(let rules): rules.map(\.description).joined(separator: " ")
         }
     }
 }
