@@ -112,11 +112,11 @@ extension Ruleset {
             }
         """
 
-    /// Not from `::1`: the kernel would drop what leaves the loopback with that source. A relay does it.
+    /// What comes from ::1 cannot leave the host: a relay of ours answers there, and must be reached.
     private static let translation = """
                 fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @forwards4-at
                 fib daddr type local dnat ip to meta l4proto . th dport map @forwards4
-                fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @forwards6-at
+                ip6 daddr != ::1 fib daddr type local dnat ip6 to ip6 daddr . meta l4proto . th dport map @forwards6-at
                 ip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @forwards6
         """
 
