@@ -171,12 +171,21 @@ extension Ruleset {
             }
         """
 
-    /// What VMs may ask of the host: addresses, names, and whether it is there.
+    /// What VMs may ask of the host: addresses, names, and whether it is there. A network's gateway,
+    /// and with it its names, is for its own VMs.
     private static let inputChains = """
             chain input {
                 type filter hook input priority filter; policy accept;
                 iifname @nets goto from-vm-to-host
                 meta mark & 0xffff0000 == \(lanMark) goto from-lan-to-host
+                iifname "lo" accept
+                ip daddr @nat4 goto from-outside-to-gateway
+                ip6 daddr @nat6 goto from-outside-to-gateway
+            }
+            chain from-outside-to-gateway {
+                ct state established,related accept
+                iifname @trusted accept
+                \(drop("inbound")) comment "the kernel takes its addresses for its own from any side"
             }
             chain from-vm-to-host {
                 ct state established,related accept
@@ -191,6 +200,8 @@ extension Ruleset {
             }
             chain from-lan-to-host {
                 ct state established,related accept
+                ip daddr @nat4 \(drop("host"))
+                ip6 daddr @nat6 \(drop("host"))
                 udp sport 68 udp dport 67 accept
                 icmpv6 type { 130, 131, 132, 133, 135, 136, 143 } accept
                 meta l4proto { 6, 17 } th dport 53 accept
