@@ -241,6 +241,7 @@ extension Ruleset {
             }
             chain frame-ip {
                 udp sport 67 \(drop("rogue-server"))
+                udp dport 68 \(drop("rogue-server")) comment "clients look at no other port"
                 ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
                 iifname . ip saddr @own4 accept
                 iifname @any4 accept
@@ -260,6 +261,7 @@ extension Ruleset {
             chain frame-ip6 {
                 icmpv6 type { 134, 137 } \(drop("rogue-server")) comment "router advert, redirect"
                 udp sport 547 \(drop("rogue-server"))
+                udp dport 546 \(drop("rogue-server"))
                 iifname @any6 accept
                 icmpv6 type 136 iifname . @th,64,128 != @own6-raw \(drop("spoofed"))
                 iifname . ip6 saddr @own6 accept
