@@ -26,6 +26,10 @@ package enum Ruleset {
     /// lower one is left to others.
     private static let lanMark = "0x6d760000"
 
+    /// The same once the host routes it: it must not come back to a neighbour on that bridge. What the
+    /// host sends on its own account may carry the first mark, where it is set to reflect marks.
+    private static let routedMark = "0x6d770000"
+
     /// Why packets were dropped: a named counter each, and the word that people see.
     package static let drops = [
         "spoofed", "invalid", "flood", "vm-to-vm", "egress", "inbound", "host", "rogue-server",
@@ -143,6 +147,7 @@ extension Ruleset {
     private static let forwardChains = """
             chain forward {
                 type filter hook forward priority filter; policy accept;
+                meta mark & 0xffff0000 == \(lanMark) meta mark set meta mark & 0x0000ffff | \(routedMark)
                 iifname @nets goto from-vm
                 oifname @nets goto to-vm
             }
@@ -271,6 +276,10 @@ extension Ruleset {
             chain isolation {
                 type filter hook forward priority 0; policy accept;
                 iifname @isolated oifname @isolated \(drop("vm-to-vm"))
+            }
+            chain routed {
+                type filter hook output priority 0; policy accept;
+                meta mark & 0xffff0000 == \(routedMark) oifname @lan oifname @isolated \(drop("vm-to-vm"))
             }
         }
 
