@@ -112,6 +112,7 @@ package struct HostNetwork: Sendable {
             for port in segment.ports {
                 guard let link = links.first(where: { $0.name == port.tap }), let at = link.port
                 else { continue }
+                if at.learns { try pin(port, link.index, segment, socket) }
                 if at.isIsolated != segment.network.isolated {
                     try socket.setIsolated(link.index, segment.network.isolated)
                 }
@@ -205,7 +206,25 @@ package struct HostNetwork: Sendable {
                 master: bridge.index, alias: alias, group: Owner.group, mtu: bridge.mtu,
                 withoutLinkLocal: true))
         try socket.setIsolated(link.index, segment.network.isolated)
+        for port in segment.ports where port.tap == name {
+            try pin(port, link.index, segment, socket)
+        }
         try socket.set(link.index, LinkChanges(isUp: true))
+    }
+
+    /// Says to the bridge where a VM is, and that it must not learn it.
+    ///
+    /// A bridge takes frames to 01:80:c2:00:00:00 and up (LLDP, 802.1X) for its own: they pass no
+    /// chain of nftables, and yet it would learn from their sender's address, so that a VM could have
+    /// the frames to another. The bridge of a LAN may speak STP besides: whoever sends such a frame
+    /// into it from a VM wants to be the LAN's root, and its port is shut.
+    private func pin(
+        _ port: Segment.Port, _ index: Int32, _ segment: Segment, _ socket: borrowing RouteSocket
+    ) throws(SystemError) {
+        try socket.setPort(
+            index,
+            PortChanges(hasGuard: segment.kind == .bridge ? true : nil, learns: false))
+        try socket.place(port.mac, behind: index)
     }
 
     private func openMacvtap(

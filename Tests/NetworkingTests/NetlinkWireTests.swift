@@ -79,6 +79,15 @@ import Testing
                 + "14000c80" + "0500080000000000" + "0500210001000000")
     }
 
+    @Test func aPlaceIsAnEntryOfTheBridgeAndNotOfItsPort() {
+        let mac = MACAddress(bits: 0x0200_0000_0102)
+        let message = LinkRequest.place(mac, behind: 5)
+        #expect(
+            hex(message.body)
+                == "07000000" + "05000000" + "40000400" + "0a00020002000000" + "01020000")
+        #expect(message.flags == 0x405)
+    }
+
     @Test func anAddressOfIPv6IsNotLookedForFirst() throws {
         let v4 = InterfaceAddress(index: 5, address: .v4(IPv4(0x0A09_0001)), prefix: 24)
         #expect(

@@ -115,6 +115,18 @@ enum LinkRequest {
         return message
     }
 
+    /// A static entry of a bridge's forwarding table (struct ndmsg, linux/neighbour.h).
+    static func place(_ mac: MACAddress, behind index: Int32) -> NetlinkMessage {
+        var message = NetlinkMessage(RTM.newNeighbour, flags: NL.create)
+        message.append(UInt32(AF_BRIDGE))
+        message.append(index)
+        // NUD_NOARP; NTF_MASTER: the bridge's table, and not the port's own.
+        message.append(UInt16(0x40))
+        message.append(UInt16(0x04))
+        message.attribute(2, mac.octets)
+        return message
+    }
+
     static func delete(_ index: Int32) -> NetlinkMessage {
         var message = NetlinkMessage(RTM.deleteLink)
         message.interface(index)

@@ -168,6 +168,7 @@ enum NL {
     static let request: UInt16 = 0x1
     static let acknowledge: UInt16 = 0x4
     static let dump: UInt16 = 0x300
+    static let create: UInt16 = 0x400
     static let createNew: UInt16 = 0x600
     static let nested: UInt16 = 0x8000
     static let error: UInt16 = 2
@@ -191,6 +192,7 @@ enum RTM {
     static let getAddress: UInt16 = 22
     static let newRoute: UInt16 = 24
     static let getRoute: UInt16 = 26
+    static let newNeighbour: UInt16 = 28
 }
 
 /// Attributes of interfaces, from linux/if_link.h.

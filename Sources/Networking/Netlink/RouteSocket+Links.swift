@@ -131,6 +131,12 @@ extension RouteSocket {
         try run("change bridge port \(index)", LinkRequest.changePort(index, changes))
     }
 
+    /// Tells a bridge that a hardware address is behind one of its ports, for as long as the port is
+    /// one; an address that was elsewhere moves.
+    package func place(_ mac: MACAddress, behind index: Int32) throws(SystemError) {
+        try run("place \(mac) behind port \(index)", LinkRequest.place(mac, behind: index))
+    }
+
     /// Removes an interface; one that is gone is no error.
     package func delete(_ index: Int32) throws(SystemError) {
         do {
