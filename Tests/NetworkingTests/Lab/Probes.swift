@@ -4,12 +4,13 @@ import Testing
 
 /// Something that one peer tries to reach.
 struct Probe: Sendable, CustomStringConvertible {
-    fileprivate enum Kind: String { case tcp, udp, ping }
+    fileprivate enum Kind: String { case tcp, udp, ping, dns }
     fileprivate let kind: Kind
     fileprivate let address: String
     fileprivate let port: Int
     fileprivate var source: String?
     fileprivate var sourcePort: Int?
+    fileprivate var name: String?
 
     /// Connects and reads the server's answer.
     static func tcp(_ address: String, _ port: Int) -> Probe {
@@ -24,6 +25,13 @@ struct Probe: Sendable, CustomStringConvertible {
         Probe(kind: .ping, address: address, port: 0)
     }
 
+    /// Asks a DNS server for a name's IPv4 address, or its IPv6 address where the name ends in `/6`.
+    ///
+    /// It is open `by` the address that the answer holds, and rejected where there is none.
+    static func dns(_ server: String, _ name: String) -> Probe {
+        Probe(kind: .dns, address: server, port: 53, name: name)
+    }
+
     /// The same from one of the sender's addresses, or from a port.
     func from(_ source: String? = nil, port: Int? = nil) -> Probe {
         var copy = self
@@ -33,7 +41,8 @@ struct Probe: Sendable, CustomStringConvertible {
     }
 
     var description: String {
-        let target = kind == .ping ? address : "\(address) port \(port)"
+        let target =
+            kind == .ping ? address : "\(address) port \(port)" + (name.map { " for \($0)" } ?? "")
         let source = [source, sourcePort.map { "port \($0)" }].compactMap { $0 }
         return "\(kind.rawValue) \(target)"
             + (source.isEmpty ? "" : " from \(source.joined(separator: " "))")
@@ -46,6 +55,7 @@ struct Probe: Sendable, CustomStringConvertible {
             .init("retry", retry ? 1 : 0),
         ]
         if let source { all.append(.init("from", .string(source))) }
+        if let name { all.append(.init("name", .string(name))) }
         if let sourcePort { all.append(.init("sport", JSONValue(sourcePort))) }
         return .object(all)
     }

@@ -175,6 +175,26 @@ def once_ping(p, seconds):
         return {"outcome": "echo"}
 
 
+def once_dns(p, seconds):
+    """Asks a server for a name; an address is an answer, and that there is none a refusal."""
+    kind = 28 if p["name"].endswith("/6") else 1
+    name = p["name"].removesuffix("/6")
+    token = os.urandom(2)
+    labels = b"".join(bytes([len(x)]) + x.encode() for x in name.split("."))
+    query = token + struct.pack("!HHHHH", 0x100, 1, 0, 0, 0) + labels + b"\0"
+    query += struct.pack("!HH", kind, 1)
+    s, address = opened(p, socket.SOCK_DGRAM)
+    with s:
+        s.connect(address)
+        data = until_answer(s, seconds, lambda: s.send(query), lambda d: d[:2] == token)
+    length = 4 if kind == 1 else 16
+    # The answer's address ends the message where it is alone.
+    if data[3] & 15 or struct.unpack("!H", data[6:8])[0] != 1:
+        return {"outcome": "refused"}
+    family = socket.AF_INET if kind == 1 else socket.AF_INET6
+    return {"outcome": "answer", "by": socket.inet_ntop(family, data[-length:]), "seen": ""}
+
+
 def until_answer(s, seconds, send, accept):
     """Sends every 0.4 s until something acceptable comes back; the queue may drop one."""
     deadline = time.monotonic() + seconds
@@ -207,7 +227,7 @@ def failure(error):
 
 def probe(p):
     """Tries once within `seconds`, or with `retry` again and again until they are over."""
-    kinds = {"tcp": once_tcp, "udp": once_udp, "ping": once_ping}
+    kinds = {"tcp": once_tcp, "udp": once_udp, "ping": once_ping, "dns": once_dns}
     seconds = p["milliseconds"] / 1000
     deadline = time.monotonic() + seconds
     while True:
