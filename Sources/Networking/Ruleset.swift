@@ -26,8 +26,9 @@ package enum Ruleset {
     /// lower one is left to others.
     private static let lanMark = "0x6d760000"
 
-    /// The same once the host routes it: it must not come back to a neighbour on that bridge. What the
-    /// host sends on its own account may carry the first mark, where it is set to reflect marks.
+    /// The same once the host routes it: it must not come back to a neighbour on that bridge.
+    ///
+    /// Not the same mark: what the host itself answers carries that, where it reflects marks.
     private static let routedMark = "0x6d770000"
 
     /// Why packets were dropped: a named counter each, and the word that people see.
@@ -176,8 +177,9 @@ extension Ruleset {
             }
         """
 
-    /// What VMs may ask of the host: addresses, names, and whether it is there. A network's gateway,
-    /// and with it its names, is for its own VMs.
+    /// What VMs may ask of the host: addresses, names, and whether it is there.
+    ///
+    /// A network's gateway, and with it the names that it knows, is for its own VMs.
     private static let inputChains = """
             chain input {
                 type filter hook input priority filter; policy accept;
