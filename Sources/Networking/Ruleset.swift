@@ -26,9 +26,10 @@ package enum Ruleset {
     /// lower one is left to others.
     private static let lanMark = "0x6d760000"
 
-    /// The same once the host routes it: it must not come back to a neighbour on that bridge.
+    /// The mark of a VM's packet that the host routes, and that no entry of `allow` lets to a VM.
     ///
-    /// Not the same mark: what the host itself answers carries that, where it reflects marks.
+    /// Who is behind which address of a LAN is not known before the bridge has chosen the port. It is
+    /// not the mark above: what the host itself answers carries that, where it reflects marks.
     private static let routedMark = "0x6d770000"
 
     /// Why packets were dropped: a named counter each, and the word that people see.
@@ -148,7 +149,7 @@ extension Ruleset {
     private static let forwardChains = """
             chain forward {
                 type filter hook forward priority filter; policy accept;
-                meta mark & 0xffff0000 == \(lanMark) meta mark set meta mark & 0x0000ffff | \(routedMark)
+                meta mark & 0xffff0000 == \(lanMark) goto from-lan
                 iifname @nets goto from-vm
                 oifname @nets goto to-vm
             }
@@ -160,6 +161,7 @@ extension Ruleset {
                 ip6 saddr . ip6 daddr . meta l4proto . th dport @allow6 accept
                 iifname . oifname @open-pairs accept
                 oifname @nets \(drop("vm-to-vm"))
+                meta mark set meta mark & 0x0000ffff | \(routedMark)
                 iifname @egress-all accept
                 iifname . ip daddr @egress-nets accept
                 iifname . ip daddr . meta l4proto . th dport @egress-at accept
@@ -168,6 +170,13 @@ extension Ruleset {
                 iifname @egress-internet accept
                 iifname . meta l4proto . th dport @egress-ports accept
                 \(drop("egress"))
+            }
+            chain from-lan {
+                ct state established,related accept
+                ip saddr . ip daddr . meta l4proto . th dport @allow4 accept
+                ip6 saddr . ip6 daddr . meta l4proto . th dport @allow6 accept
+                meta mark set meta mark & 0x0000ffff | \(routedMark)
+                oifname @nets goto to-vm
             }
             chain to-vm {
                 ct state established,related accept
@@ -281,7 +290,7 @@ extension Ruleset {
             }
             chain routed {
                 type filter hook output priority 0; policy accept;
-                meta mark & 0xffff0000 == \(routedMark) oifname @lan oifname @isolated \(drop("vm-to-vm"))
+                meta mark & 0xffff0000 == \(routedMark) oifname @lan \(drop("vm-to-vm"))
             }
         }
 

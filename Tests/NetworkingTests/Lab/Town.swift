@@ -191,6 +191,8 @@ extension FleetPlan {
         try plan.forward("fixed", "8090:80")
         plan.allow("web", "db", ProtocolPort(.tcp, 80), ProtocolPort(.udp, 53))
         plan.allow("one", "two", ProtocolPort(.tcp, 22))
+        plan.allow("db", "fixed", ProtocolPort(.tcp, 80))
+        plan.allow("fixed", "web", ProtocolPort(.tcp, 22))
         return plan
     }
 
