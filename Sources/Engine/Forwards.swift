@@ -148,7 +148,8 @@ extension Engine {
         program.environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
         program.folder = "/"
         program.newSession = true
-        program.user = try allocateUser(vm.name)
+        // Not the VM's own: the rules for that one close the host's loopback.
+        program.user = isRoot ? Derived.helper : nil
         program.group = program.user
         program.descriptors = [3: supervisor.raw]
         program.arguments = Engine.relayWords(vm.name, layout.root)

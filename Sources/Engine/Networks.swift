@@ -76,7 +76,9 @@ extension Engine {
         let settings = try store.networkSettings(fleet)
         let wanted = FleetNetworks(
             owner: Owner(fleet: fleet, root: layout.root), networks: settings.networks,
-            openings: settings.allow, trusted: settings.trusted, vms: vms)
+            openings: settings.allow, trusted: settings.trusted, vms: vms,
+            users: try vms.filter { $0.interfaces.contains(where: \.isUser) }
+                .compactMap { try allocateUser($0.name) })
         let host = HostNetwork(owner: wanted.owner, folder: layout.networkRun(fleet))
         return (host, wanted)
     }

@@ -6,8 +6,7 @@ import Linux
 extension Engine {
     /// The user that a VM's processes run as: the same for the same ROOT and name; nil unless root.
     ///
-    /// The range lies above those of people, of DynamicUser, of subuids and of systemd-nspawn, so
-    /// that no other program hands the same number out. Two names of one ROOT never share one.
+    /// Two names of one ROOT never share one.
     func allocateUser(_ name: String) throws -> UInt32? {
         guard isRoot else { return nil }
         let kept = layout.vm(name).identity + "/uid"
@@ -41,17 +40,15 @@ extension Engine {
 }
 
 enum UserRange {
-    static let first: UInt32 = 1_900_000_000
-    static let count: UInt32 = 90_000_000
-
     static func candidate(root: String, vm: String) -> UInt32 {
         // FNV-1a, as it must give the same number for ever.
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in "\(root)\u{0}\(vm)".utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        return first + UInt32((hash ^ hash >> 32) % UInt64(count))
+        return Derived.users.lowerBound
+            + UInt32((hash ^ hash >> 32) % UInt64(Derived.users.count))
     }
 
     static func next(after user: UInt32) -> UInt32 {
-        user + 1 < first + count ? user + 1 : first
+        user < Derived.users.upperBound ? user + 1 : Derived.users.lowerBound
     }
 }

@@ -250,8 +250,10 @@ extension GuestIdentity.Interface {
     fileprivate var networkUnit: String {
         switch self {
         case .dhcp(let mac, let metric):
-            let route = metric.map { "[DHCPv4]\nRouteMetric=\($0)\n" } ?? ""
-            return "[Match]\nMACAddress=\(mac)\n[Network]\nDHCP=yes\n" + route
+            // The name and the time zone are the fleet's to say, whatever the LAN has for others.
+            return "[Match]\nMACAddress=\(mac)\n[Network]\nDHCP=yes\n"
+                + "[DHCPv4]\nUseHostname=no\nUseTimezone=no\n"
+                + (metric.map { "RouteMetric=\($0)\n" } ?? "")
         case .fixed(let mac, let addresses, let gateways, let metric):
             var text = "[Match]\nMACAddress=\(mac)\n[Network]\nIPv6AcceptRA=no\n"
             // The initramfs has set the address already: taking it over must not drop connections.

@@ -55,6 +55,7 @@ enum Field {
     case mac(MACAddress)
     case transport(TransportProtocol)
     case port(UInt16)
+    case user(UInt32)
     /// 128 bits that nftables knows no type for.
     case bits(IPv6)
 
@@ -69,6 +70,7 @@ enum Field {
         case .mac(let mac): mac.description
         case .transport(let transport): transport == .tcp ? "6" : "17"
         case .port(let port): String(port)
+        case .user(let user): String(user)
         case .bits(let value):
             // nftables leaves leading zeros out.
             value.high == 0
@@ -95,6 +97,7 @@ extension FleetNetworks {
         }
         guard !elements.sets.isEmpty else { return elements }
         for link in trusted { elements.add(.inet, "trusted", .link(link)) }
+        for user in users { elements.add(.inet, "users", .user(user)) }
         for opening in openings { add(opening, to: &elements) }
         return elements
     }
@@ -126,7 +129,12 @@ extension FleetNetworks {
 
 extension Segment {
     fileprivate func addRouted(to elements: inout Elements) {
-        for port in ports { addForwards(of: port, to: &elements) }
+        for port in ports {
+            addForwards(of: port, to: &elements)
+            if kind == .bridge, !port.forwards.isEmpty, let address = port.address {
+                elements.add(.inet, "lan-guests4", .v4(address))
+            }
+        }
         guard kind == .nat, let subnet = network.subnet, let router = network.router else { return }
         let link = Field.link(self.link)
         elements.add(.inet, "nets", link)

@@ -8,6 +8,8 @@ package struct FleetNetworks: Sendable, Equatable {
     package let segments: [Segment]
     package let openings: [Opening]
     package let trusted: [String]
+    /// The users of the living VMs that have a `user` interface as well.
+    package let users: [UInt32]
 
     /// The networks of a fleet as its living VMs need them.
     ///
@@ -15,9 +17,10 @@ package struct FleetNetworks: Sendable, Equatable {
     /// out: its VM was refused before.
     package init(
         owner: Owner, networks: [Network], openings: [Opening] = [], trusted: [String] = [],
-        vms: [VM]
+        vms: [VM], users: [UInt32] = []
     ) {
         self.owner = owner
+        self.users = users
         self.openings = openings
         self.trusted = trusted
         var ports: [String: [Segment.Port]] = [:]

@@ -68,6 +68,7 @@ extension Ruleset {
         \(translationChains)
         \(forwardChains)
         \(inputChains)
+        \(ownChains)
         }
 
         """
@@ -89,6 +90,8 @@ extension Ruleset {
             set gateways4 { type ifname . ipv4_addr; }
             set gateways6 { type ifname . ipv6_addr; }
             set allow4 { type ipv4_addr . ipv4_addr . inet_proto . inet_service; }
+            set users { type uid; }
+            set lan-guests4 { type ipv4_addr; }
             set allow6 { type ipv6_addr . ipv6_addr . inet_proto . inet_service; }
             set rate { type ifname; size 65535; flags dynamic; timeout 60s; }
             map forwards4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -127,6 +130,8 @@ extension Ruleset {
         """
 
     /// Forwards for others (prerouting) and for the host itself (output), and NAT on the way out.
+    ///
+    /// A VM on the LAN answers to whoever asks on the LAN by itself, past the host: the host must ask.
     private static let translationChains = """
             chain translate {
                 type nat hook prerouting priority dstnat; policy accept;
@@ -138,6 +143,7 @@ extension Ruleset {
             }
             chain outbound {
                 type nat hook postrouting priority srcnat; policy accept;
+                ct status dnat ip daddr @lan-guests4 masquerade
                 oifname @nets ip saddr 127.0.0.0/8 masquerade
                 oifname @nets accept
                 ip saddr @nat4 masquerade
@@ -183,6 +189,27 @@ extension Ruleset {
                 ct status dnat accept
                 iifname @trusted accept
                 \(drop("inbound"))
+            }
+        """
+
+    /// What comes out of a hypervisor by itself, for a `user` interface.
+    ///
+    /// To the host that is a process of its own, which may go anywhere; a VM that also is on a
+    /// network would have a way around all of the above.
+    private static let ownChains = """
+            chain own {
+                type filter hook output priority filter; policy accept;
+                meta skuid \(Derived.users.lowerBound)-\(Derived.users.upperBound) goto from-hypervisor
+            }
+            chain from-hypervisor {
+                ct state established,related accept
+                ip daddr @nat4 \(drop("vm-to-vm")) comment "a forward changes the way out after us"
+                ip6 daddr @nat6 \(drop("vm-to-vm"))
+                meta skuid != @users accept
+                meta l4proto { 6, 17 } th dport 53 accept comment "the host's resolver, which QEMU asks"
+                fib daddr type local \(drop("host"))
+                ip daddr @private4 \(drop("egress"))
+                ip6 daddr @private6 \(drop("egress"))
             }
         """
 

@@ -70,7 +70,8 @@ import Testing
             ])
         #expect(
             entries[3].text
-                == "[Match]\nMACAddress=02:00:00:00:00:01\n[Network]\nDHCP=yes\n")
+                == "[Match]\nMACAddress=02:00:00:00:00:01\n[Network]\nDHCP=yes\n"
+                + "[DHCPv4]\nUseHostname=no\nUseTimezone=no\n")
         #expect(
             entries[4].text == """
                 [Match]

@@ -13,6 +13,17 @@ struct RealGuests: SuiteTrait, TestScoping {
         let martlet: Martlet
         let lab: Lab
 
+        /// A ROOT of its own over the images that all tests share.
+        init(lab: Lab) throws {
+            self.lab = lab
+            martlet = try Martlet()
+            for shared in ["layers", "images", "cache"] {
+                try Files.makeFolder("\(imageCache)/\(shared)")
+                try Files.makeFolder(martlet.root)
+                try Files.link("\(imageCache)/\(shared)", at: "\(martlet.root)/\(shared)")
+            }
+        }
+
         /// Runs the program in the lab's host.
         func run(_ arguments: String...) async throws -> Output {
             var program = martlet.program([])
@@ -58,6 +69,28 @@ struct RealGuests: SuiteTrait, TestScoping {
                 .prefix(ends.count).map(String.init)
         }
 
+        /// The address that a guest was given by somebody's DHCP.
+        func address(_ name: String, on prefix: String) async throws -> String {
+            let command =
+                "until ip -4 -o address | grep -o '\(prefix)[0-9]*/'; do sleep 0.5; done"
+            let said = try await inGuest(name, "timeout 120 bash -c \"\(command)\"")
+                .replacing("/", with: "")
+            return try #require(said.hasPrefix(prefix) ? said : nil, "\(name): '\(said)' \(traces)")
+        }
+
+        /// No link, no rule, no server and no file of the networks outlives the last VM.
+        func nothingIsLeft() async throws {
+            let links = try await lab.sh("host", "ip -br link").text
+            #expect(!links.contains("mb-") && !links.contains("mv-") && !links.contains("mi-"))
+            #expect(try await lab.sh("host", "nft list ruleset").text == "")
+            let run = martlet.folder.path + "/run/.networks"
+            #expect(try Files.list(run).isEmpty)
+            let servers = RunningProcess.all { words in
+                words.contains { $0.contains(martlet.folder.path) }
+            }
+            #expect(servers.isEmpty, "\(servers.map(\.words))")
+        }
+
         /// Waits until a guest has its IPv6 address, which comes later than its sshd.
         func settle(_ name: String) async throws {
             let command = "until ip -6 address | grep -q 'inet6 fd'; do sleep 0.2; done; echo done"
@@ -100,7 +133,8 @@ struct RealGuests: SuiteTrait, TestScoping {
 
         /// What VMs that did not come up left behind.
         private var traces: String {
-            ["one", "two"].map { name in
+            let names = (try? Files.list("\(martlet.root)/vms")) ?? []
+            return names.map { name in
                 let logs = "\(martlet.root)/vms/\(name)/logs/"
                 return ["events.jsonl", "supervisor.log", "console.log"].map {
                     "\n\(name) \($0): \((try? Files.readText(logs + $0))?.suffix(2000) ?? "none")"
@@ -115,18 +149,12 @@ struct RealGuests: SuiteTrait, TestScoping {
     ) async throws {
         guard test.isSuite else { return try await function() }
         try await Lab.with { lab in
-            let martlet = try Martlet()
-            for shared in ["layers", "images", "cache"] {
-                try Files.makeFolder("\(imageCache)/\(shared)")
-                try Files.makeFolder(martlet.root)
-                try Files.link("\(imageCache)/\(shared)", at: "\(martlet.root)/\(shared)")
-            }
-            let running = Running(martlet: martlet, lab: lab)
+            let running = try Running(lab: lab)
             let result: Result<Void, any Error>
             do {
                 try running.write()
                 // Outside of the lab, for there are no packages in it.
-                let built = try await martlet("build", "core")
+                let built = try await running.martlet("build", "core")
                 try #require(built.exit == .code(0), "\(built.text)\(built.errorText)")
                 _ = try await running.must("up")
                 try await running.settle("one")
@@ -136,21 +164,9 @@ struct RealGuests: SuiteTrait, TestScoping {
                 result = .failure(error)
             }
             _ = try await running.run("kill", "one", "two")
-            try await nothingIsLeft(running)
+            try await running.nothingIsLeft()
             _ = try await running.run("purge", "one", "two", "--yes")
             try result.get()
         }
-    }
-
-    /// No link, no rule, no server and no file of the networks outlives the last VM.
-    private func nothingIsLeft(_ running: Running) async throws {
-        let links = try await running.lab.sh("host", "ip -br link").text
-        #expect(!links.contains("mb-") && !links.contains("mv-") && !links.contains("mi-"))
-        #expect(try await running.lab.sh("host", "nft list ruleset").text == "")
-        #expect(!Files.exists(running.martlet.folder.path + "/run/.networks/real"))
-        let servers = RunningProcess.all {
-            $0.contains { $0.contains(running.martlet.folder.path) }
-        }
-        #expect(servers.isEmpty, "\(servers.map(\.words))")
     }
 }

@@ -47,6 +47,13 @@ package enum Derived {
         MACAddress(bits: digest("gateway", fleet, network) & ~(3 << 40) | 2 << 40)
     }
 
+    /// The numbers of the users that VMs run as; the next one is that of a VM's helpers.
+    ///
+    /// The range lies above those of people, of DynamicUser, of subuids and of systemd-nspawn, so
+    /// that no other program hands the same number out.
+    package static let users: ClosedRange<UInt32> = 1_900_000_000...1_989_999_999
+    package static let helper: UInt32 = 1_990_000_000
+
     /// Six hexadecimal digits that stand for the path of a ROOT.
     package static func rootID(_ path: String) -> String { hex(digest("root", path) >> 40, 6) }
 

@@ -14,10 +14,12 @@ struct FleetPlan: Sendable {
     var vms: [VM] = []
     var openings: [Opening] = []
     var trusted: [String] = []
+    var users: [UInt32] = []
 
     var fleet: FleetNetworks {
         FleetNetworks(
-            owner: owner, networks: networks, openings: openings, trusted: trusted, vms: vms)
+            owner: owner, networks: networks, openings: openings, trusted: trusted, vms: vms,
+            users: users)
     }
 
     /// Adds 10.`number`.0.0/24 with IPv6 and VMs at .2 and up; their MACs follow.
