@@ -52,6 +52,8 @@ static int tell(const char *line) {
     }
     alarm(10);
     ssize_t n = write(fd, line, strlen(line));
+    alarm(0);
+    close(fd);
     return n == (ssize_t)strlen(line) ? 0 : 1;
 }
 
@@ -67,18 +69,6 @@ static void add_words(char *line, size_t size, const char *command) {
     if (pipe) pclose(pipe);
 }
 
-static int state(void) {
-    char line[4096] = "state";
-    add_words(line, sizeof line - 1, "systemctl is-system-running --wait");
-    // The command line's rcupdate.rcu_expedited is for the start alone.
-    int expedited = open("/sys/kernel/rcu_expedited", O_WRONLY | O_CLOEXEC);
-    if (expedited >= 0 && write(expedited, "0", 1) < 0) perror("rcu_expedited");
-    if (expedited >= 0) close(expedited);
-    add_words(line, sizeof line - 1, "systemctl list-units --failed --plain --no-legend");
-    strcat(line, "\n");
-    return tell(line);
-}
-
 // Waits for sshd's first words, so that "ready" is what a caller would find. An image without sshd
 // is ready at once, and one whose sshd is ill must not hold up the rest.
 static int ready(void) {
@@ -87,6 +77,20 @@ static int ready(void) {
     if (fd >= 0 && read(fd, word, sizeof word) < 0) perror("sshd");
     if (fd >= 0) close(fd);
     return tell("ready\n");
+}
+
+static int state(void) {
+    char line[4096] = "state";
+    add_words(line, sizeof line - 1, "systemctl is-system-running --wait");
+    // On a busy host the unit that is to say so may have run into its limit.
+    ready();
+    // The command line's rcupdate.rcu_expedited is for the start alone.
+    int expedited = open("/sys/kernel/rcu_expedited", O_WRONLY | O_CLOEXEC);
+    if (expedited >= 0 && write(expedited, "0", 1) < 0) perror("rcu_expedited");
+    if (expedited >= 0) close(expedited);
+    add_words(line, sizeof line - 1, "systemctl list-units --failed --plain --no-legend");
+    strcat(line, "\n");
+    return tell(line);
 }
 
 int main(int count, char **arguments) {

@@ -197,3 +197,11 @@ func repositoryFile(_ path: String) throws -> String {
         #expect(file.effective("nobody") == nil)
     }
 }
+
+@Suite struct ExampleTests {
+    @Test(arguments: ["examples/networks.yaml", "examples/demo/fleet.yaml"])
+    func eachExampleIsValid(path: String) throws {
+        let file = FleetFile.parse(try repositoryFile(path))
+        #expect(file.fleet != nil && file.diagnostics.isEmpty, "\(file.diagnostics)")
+    }
+}
