@@ -19,10 +19,11 @@ test:
 	scripts/install-packages test
 	scripts/test
 
-# Also what takes long, one after the other: real guests killed at every step, images built twice,
+# Also what takes long, one after the other: real guests killed at every step, four slots and
+# a LAN of real guests, images built twice,
 # fuzzing, a boot soak.
 test-full: test build
-	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests'
+	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests|FourGuestTests'
 	scripts/fuzz 600
 	scripts/bench soak 100
 

@@ -57,6 +57,7 @@ struct NetworkView {
             printer.line("")
             printer.table(table)
         }
+        showLeases(printer)
         showReach(printer)
         showRules(printer)
     }
@@ -131,6 +132,22 @@ struct NetworkView {
                 .init(counts.map { Units.bytes(Int64(clamping: $0.sentBytes)) }),
                 .init(counts.map { Units.bytes(Int64(clamping: $0.receivedBytes)) }),
                 .init(pinned(interface)),
+            ])
+        }
+        printer.line("")
+        printer.table(table)
+    }
+
+    /// What DHCP gave to guests that asked: those of Martlet's own images need not ask.
+    private func showLeases(_ printer: Printer) {
+        let leases = observed.segments.flatMap { segment in
+            segment.leases.map { (network: segment.network.name, lease: $0) }
+        }
+        guard !leases.isEmpty else { return }
+        var table = Table(["LEASE", "NETWORK", "MAC", "NAME"])
+        for (network, lease) in leases {
+            table.add([
+                .init(lease.address), .init(network), .init(lease.mac), .init(lease.name),
             ])
         }
         printer.line("")

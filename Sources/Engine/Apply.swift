@@ -90,7 +90,7 @@ extension Engine {
             try await declare(vm, fleet: fleet.name, digest: digest, files)
             if action == .create { return "created" }
             if step.actions.last == .update, await observer.observe(name).vm.phase.isLive {
-                try await handOver(vm, files)
+                try await handOver(vm, files, changed: step.changes.compactMap(\.field))
             }
             return "updated"
         case .start:
@@ -150,7 +150,7 @@ extension Engine {
     }
 
     /// Gives a running VM's supervisor the part of a new generation that it can take over.
-    private func handOver(_ vm: VM, _ files: VMLayout) async throws {
+    private func handOver(_ vm: VM, _ files: VMLayout, changed: [String]) async throws {
         guard let running = await observer.observe(vm.name).vm.running else {
             throw LifecycleError.failed(
                 vm: vm.name, reason: "what it runs is not known: 'martlet restart \(vm.name)'")
@@ -170,7 +170,7 @@ extension Engine {
         }
         try write(files.launch, encoded(spec), ownedBy: user)
         try await ControlClient(files.controlSocket).reload()
-        try await handOverNetwork(vm, running: running.vm, files)
+        try await handOverNetwork(vm, running: running.vm, files, changed: changed)
     }
 
     /// What a running VM's supervisor was started with; made again when the file is damaged.

@@ -126,7 +126,11 @@ extension Engine {
     }
 
     /// Gives the host, and the guest's firewall, what they can take over while the VM runs.
-    func handOverNetwork(_ vm: VM, running: VM, _ files: VMLayout) async throws {
+    ///
+    /// `changed` are the keys of the fleet file that differ.
+    func handOverNetwork(
+        _ vm: VM, running: VM, _ files: VMLayout, changed: [String]
+    ) async throws {
         guard vm.isOnNetwork, running.isOnNetwork, Files.exists(files.attachment),
             let fleet = try store.record(vm.name)?.fleet
         else { return }
@@ -138,6 +142,11 @@ extension Engine {
         Checkpoint.pass()
         try await applyNetworks(of: fleet)
         if vm.ports != running.ports { try await restartRelay(attached) }
+        let opening = ["ports", "firewall", "publish", "allow"]
+        let isOpened = changed.contains { field in
+            opening.contains { field == $0 || field.hasPrefix($0 + ".") }
+        }
+        guard isOpened else { return }
         let rules = GuestIdentity.firewall(
             open: vm.openPorts(allow: try store.networkSettings(fleet).allow))
         let program = try await access(vm.name).program(

@@ -56,7 +56,7 @@ package struct HostNetwork: Sendable {
     ) throws {
         let alias = owner.alias("network", segment.network.name)
         let existing = links.first { $0.name == segment.link }
-        if let existing { try checkOurs(existing) }
+        if let existing { try owner.checkOwned(existing) }
         let index =
             try existing?.index
             ?? socket.addBridge(
@@ -97,11 +97,6 @@ package struct HostNetwork: Sendable {
         for address in wanted {
             try socket.addAddress(index, address.address, prefix: address.prefix)
         }
-    }
-
-    private func checkOurs(_ link: Link) throws(NetworkError) {
-        let isOurs = link.alias?.hasPrefix(owner.aliasPrefix) ?? (link.group == Owner.group)
-        guard isOurs else { throw .foreignLink(name: link.name, alias: link.alias) }
     }
 
     /// What a change of the file asks of taps that are in use.
@@ -234,7 +229,7 @@ package struct HostNetwork: Sendable {
             throw NetworkError.noParent(network: segment.network.name, name: segment.link)
         }
         if let old = try socket.link(port.tap) {
-            try checkOurs(old)
+            try owner.checkOwned(old)
             try socket.delete(old.index)
         }
         let index = try socket.addMacvtap(
@@ -271,6 +266,7 @@ extension FleetNetworks {
                     throw .noParent(network: segment.network.name, name: segment.link)
                 }
             case .nat:
+                if let link { try owner.checkOwned(link) }
                 guard let wanted = segment.network.subnet else { continue }
                 for (subnet, device) in subnets where subnet.overlaps(wanted) {
                     let other = links.first { $0.index == device }
@@ -282,5 +278,15 @@ extension FleetNetworks {
                 }
             }
         }
+    }
+}
+
+extension Owner {
+    /// Refuses a link of somebody else under a name that we need.
+    ///
+    /// One of our group without an alias is ours as well: a killed run had not come to name it.
+    func checkOwned(_ link: Link) throws(NetworkError) {
+        let isOurs = link.alias?.hasPrefix(aliasPrefix) ?? (link.group == Owner.group)
+        guard isOurs else { throw .foreignLink(name: link.name, alias: link.alias) }
     }
 }

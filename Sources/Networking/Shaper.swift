@@ -28,9 +28,7 @@ struct Shaper {
         if let alias, device?.alias == alias { return }
         if alias == nil, device == nil { return }
         if let device {
-            guard device.alias?.hasPrefix(owner.aliasPrefix) ?? (device.group == Owner.group) else {
-                throw NetworkError.foreignLink(name: turn, alias: device.alias)
-            }
+            try owner.checkOwned(device)
             try socket.delete(device.index)
             try tc(
                 "qdisc del dev \(port.tap) root\nqdisc del dev \(port.tap) clsact\n", force: true)

@@ -31,13 +31,13 @@ func networkChanges(
     if mine(old) != mine(new) {
         changes.append(
             NetworkChange(
-                field: "allow", from: text(mine(old).json), to: text(mine(new).json),
+                field: "allow", from: text(mine(old)), to: text(mine(new)),
                 consequence: .live))
     }
     if old.trusted != new.trusted {
         changes.append(
             NetworkChange(
-                field: "trusted", from: text(old.trusted.json), to: text(new.trusted.json),
+                field: "trusted", from: words(old.trusted), to: words(new.trusted),
                 consequence: .live))
     }
     return changes
@@ -59,6 +59,17 @@ private func differingKeys(_ a: JSONValue, _ b: JSONValue) -> [String] {
         if a[member.key] != b[member.key] { keys.append(member.key) }
     }
     return keys
+}
+
+private func text(_ openings: [Opening]) -> String {
+    words(
+        openings.map { opening in
+            "\(opening.from) to \(opening.to) \(opening.ports.map(\.description).joined(separator: " "))"
+        })
+}
+
+private func words(_ all: [String]) -> String {
+    all.isEmpty ? "none" : all.joined(separator: ", ")
 }
 
 private func text(_ value: JSONValue?) -> String {

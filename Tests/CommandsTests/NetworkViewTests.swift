@@ -35,6 +35,9 @@ import Testing
                 FORWARD       VM   GUEST
                 0.0.0.0:8080  web  80/tcp
 
+                LEASE     NETWORK  MAC                NAME
+                10.1.0.2  one      02:00:00:00:00:01  web
+
                 Names on this host: yes
 
                 DROPPED  PACKETS  WHAT

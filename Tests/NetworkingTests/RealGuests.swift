@@ -50,13 +50,17 @@ struct RealGuests: SuiteTrait, TestScoping {
         }
 
         /// The first line that a guest hears from a TCP port, empty when there is none.
-        func heard(by name: String, from address: String, _ port: Int) async throws -> String {
+        ///
+        /// What should be closed is given seconds, and what should be open the time of a busy machine.
+        func heard(
+            by name: String, from address: String, _ port: Int, within seconds: Int = 30
+        ) async throws -> String {
             // The redirection is what connects: it has to be within the limit as well.
             let command = "head -n 1 < /dev/tcp/\(address)/\(port)"
-            return try await inGuest(name, "timeout 3 bash -c '\(command)'")
+            return try await inGuest(name, "timeout \(seconds) bash -c '\(command)'")
         }
 
-        /// What it hears from several at once, in their order.
+        /// What it hears within seconds from several at once, in their order.
         func heard(by name: String, fromAll ends: [(String, Int)]) async throws -> [String] {
             let commands = ends.enumerated().map { index, end in
                 "(timeout 3 bash -c 'head -n 1 < /dev/tcp/\(end.0)/\(end.1)' > /tmp/heard-\(index)) &"

@@ -37,7 +37,9 @@ extension Validator {
                     vm, at,
                     "QEMU forwards ports of IPv4 addresses only; name one, or use a network")
             }
-            if !network.ipv6 || network.kind != .nat {
+            // From `::1` a relay leads to the VM's IPv4 address.
+            let isLoopback = forward.address == .v6(IPv6(high: 0, low: 1))
+            if isLoopback ? !network.hasOwnAddresses : !network.ipv6 || network.kind != .nat {
                 fail(
                     vm, at,
                     "leads from an IPv6 address, and '\(network.name)' has no IPv6: "
