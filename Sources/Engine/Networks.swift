@@ -37,11 +37,14 @@ extension Engine {
 
     /// Makes the host's links, rules and servers as the living VMs of a fleet need them: no more,
     /// and nothing at all for a fleet whose VMs all have `user` interfaces only.
-    package func applyNetworks(of fleet: String) async throws {
+    ///
+    /// `vm` is one that was not there before: what it needs is checked first.
+    package func applyNetworks(of fleet: String, attaching vm: String? = nil) async throws {
         try await withNetworks(of: fleet) { [self] host, wanted in
             // Before the links: as long as one of those is left, there is a reason to come back.
             nameOnHost(wanted)
-            if !wanted.isEmpty || host.hasTraces { try host.apply(wanted) }
+            guard !wanted.isEmpty || host.hasTraces else { return }
+            try host.apply(wanted) { segment in segment.ports.contains { $0.vm == vm } }
         }
     }
 
@@ -122,7 +125,13 @@ extension Engine {
         guard isRoot else { throw LifecycleError.noPrivilegeForNetworks(vm: vm.name) }
         try Files.write(files.attachment, encoded(vm), mode: 0o600)
         Checkpoint.pass()
-        try await applyNetworks(of: fleet)
+        do {
+            try await applyNetworks(of: fleet, attaching: vm.name)
+        } catch {
+            // It is not attached, and must not stand in the way of the others.
+            try Files.remove(files.attachment)
+            throw error
+        }
     }
 
     /// Gives the host, and the guest's firewall, what they can take over while the VM runs.

@@ -20,13 +20,23 @@ package struct HostNetwork: Sendable {
 
     package var hasTraces: Bool { Files.exists(folder) }
 
+    /// The programs that networks cannot be without, and their Debian packages.
+    static let tools = [
+        (name: "conntrack", package: "conntrack"),
+        (name: DnsmasqServer.program, package: DnsmasqServer.package),
+    ]
+
     /// Makes the host as the fleet needs it; nothing is left when it needs nothing.
     ///
-    /// What closes comes before what opens: rules before links, and links before rules go.
-    package func apply(_ wanted: FleetNetworks) throws {
+    /// What closes comes before what opens: rules before links, and links before rules go. The
+    /// networks that are new are checked first, and refused before anything is changed; one that is
+    /// in use stays as it is, whatever became of the host since.
+    package func apply(
+        _ wanted: FleetNetworks, checking isNew: (Segment) -> Bool = { _ in true }
+    ) throws {
         let socket = try RouteSocket()
         let links = try socket.links()
-        try wanted.check(links, try socket.connectedSubnets())
+        try wanted.check(wanted.segments.filter(isNew), links, try socket.connectedSubnets())
         try Files.makeFolder(folder)
         let difference = try HostRules.apply(wanted.elements, of: owner)
         for segment in wanted.segments where segment.kind == .nat {
@@ -248,7 +258,13 @@ extension FleetNetworks {
     }
 
     /// Refuses what this host cannot give, before anything is changed.
-    func check(_ links: [Link], _ subnets: [(subnet: CIDR, device: Int32)]) throws(NetworkError) {
+    func check(
+        _ segments: [Segment], _ links: [Link], _ subnets: [(subnet: CIDR, device: Int32)]
+    ) throws(NetworkError) {
+        // Not only when they are needed: then there would be no way back.
+        for tool in segments.isEmpty ? [] : HostNetwork.tools where findProgram(tool.name) == nil {
+            throw .missingTool(name: tool.name, package: tool.package)
+        }
         for segment in segments {
             let link = links.first { $0.name == segment.link }
             switch segment.kind {
