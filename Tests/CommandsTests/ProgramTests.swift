@@ -40,7 +40,7 @@ struct Martlet {
     }
 }
 
-@Suite(.timeLimit(.minutes(5))) struct ProgramTests {
+@Suite(.timeLimit(.minutes(20))) struct ProgramTests {
     @Test func version() async throws {
         let output = try await Martlet.martlet("version")
         #expect(output.text == "martlet \(VersionVerb.version)\n")
@@ -71,7 +71,7 @@ struct Martlet {
     }
 }
 
-@Suite(.timeLimit(.minutes(5))) struct FleetVerbTests {
+@Suite(.timeLimit(.minutes(20))) struct FleetVerbTests {
     @Test func initWritesAFleetThatIsValidAndNeverOverAnother() async throws {
         let folder = try Martlet.makeFolder()
         defer { try? Files.remove(folder) }

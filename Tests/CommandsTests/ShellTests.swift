@@ -5,7 +5,7 @@ import Testing
 @testable import Commands
 
 /// Completion in the shells themselves.
-@Suite(.timeLimit(.minutes(5))) struct ShellTests {
+@Suite(.timeLimit(.minutes(20))) struct ShellTests {
     /// A folder with a fleet of one VM in a file whose name has a space.
     private static func makeFolder() throws -> String {
         let folder = try Martlet.makeFolder()

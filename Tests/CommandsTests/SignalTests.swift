@@ -7,7 +7,7 @@ import Testing
 
 // Not with exit tests of the testing library: its monitor waits for any child, and an unreaped
 // child of another suite makes it spin for ever.
-@Suite(.timeLimit(.minutes(5))) struct SignalTests {
+@Suite(.timeLimit(.minutes(20))) struct SignalTests {
     @Test func theFirstSignalCancelsTheVerb() async throws {
         // The watcher reads on for a while: its end of the pipe stays open.
         let (reader, writer) = try Pipe().split()

@@ -134,7 +134,7 @@ import Testing
     }
 
     @Test(
-        .enabled(if: findProgram("groff") != nil, "needs groff"), .timeLimit(.minutes(5)))
+        .enabled(if: findProgram("groff") != nil, "needs groff"), .timeLimit(.minutes(20)))
     func theManPageIsWellFormed() async throws {
         var groff = Program("/usr/bin/groff", ["-man", "-ww", "-Tutf8", "-P-cbou"])
         groff.environment = ["PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8"]

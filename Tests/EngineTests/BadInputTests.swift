@@ -5,7 +5,7 @@ import Glibc
 import Linux
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(5))) struct BadInputTests {
+@Suite(.serialized, .timeLimit(.minutes(20))) struct BadInputTests {
     static let mistakes: [(yaml: String, place: String, text: String)] = [
         ("vms: {web: {", "fleet.yaml:2:1", "the file ends too early"),
         ("vms: {web: {memroy: 1GiB}}", "fleet.yaml:1:13", "did you mean 'memory'?"),

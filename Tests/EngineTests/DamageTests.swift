@@ -41,7 +41,7 @@ extension VMLayout {
     }
 }
 
-@Suite(.serialized, .timeLimit(.minutes(5))) struct DamageTests {
+@Suite(.serialized, .timeLimit(.minutes(20))) struct DamageTests {
     @Test(arguments: [false, true])
     func damageCostsNoDataAndNoOtherVM(whileRunning: Bool) async throws {
         let world = try await World()

@@ -8,7 +8,7 @@ import Testing
 
 /// `doctor` by the whole program, in a namespace and with a hosts file of its own.
 @Suite(
-    .timeLimit(.minutes(5)), .enabled(if: NetworkHost.isPossible, "networks need root"))
+    .timeLimit(.minutes(20)), .enabled(if: NetworkHost.isPossible, "networks need root"))
 struct DoctorTests {
     private static let network = "networks: {one: {subnet: 10.1.0.0/24}}"
     private static let web = "web: {interfaces: [{network: one, address: 10.1.0.2}]}"

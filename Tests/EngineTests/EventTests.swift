@@ -7,7 +7,7 @@ import Testing
 
 @testable import Supervisor
 
-@Suite(.serialized, .timeLimit(.minutes(5))) struct EventTests {
+@Suite(.serialized, .timeLimit(.minutes(20))) struct EventTests {
     @Test func eventsOutliveTheirVM() async throws {
         let world = try await World()
         try world.declare("web: {}, other: {}")

@@ -5,7 +5,7 @@ import Glibc
 import Linux
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(5))) struct FleetTests {
+@Suite(.serialized, .timeLimit(.minutes(20))) struct FleetTests {
     @Test func twoFleetsUnderOneRootNeverTouchEachOther() async throws {
         let world = try await World()
         try world.declare("web: {}", fleet: "alpha", file: "alpha.yaml")

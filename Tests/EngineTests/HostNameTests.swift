@@ -9,7 +9,7 @@ import Testing
 
 /// Names of VMs in the host's hosts file, by the whole program in a namespace of its own.
 @Suite(
-    .timeLimit(.minutes(5)), .enabled(if: NetworkHost.isPossible, "networks need root"))
+    .timeLimit(.minutes(20)), .enabled(if: NetworkHost.isPossible, "networks need root"))
 struct HostNameTests {
     private static let networks =
         "networks: {one: {subnet: 10.1.0.0/24, ipv6: true, subnet6: 'fd00:1::/64'}, "

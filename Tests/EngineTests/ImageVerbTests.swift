@@ -8,7 +8,7 @@ import Testing
 @testable import Images
 
 /// `image export` and `image import`, as typed.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct ImageVerbTests {
+@Suite(.serialized, .timeLimit(.minutes(20))) struct ImageVerbTests {
     @Test func anImageTravels() async throws {
         let world = try await World()
         let file = "\(world.folder)/core.tar.zst"

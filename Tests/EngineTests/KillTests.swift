@@ -131,7 +131,7 @@ struct Scenario: Sendable, CustomTestStringConvertible {
     ]
 }
 
-@Suite(.timeLimit(.minutes(5))) struct KillTests {
+@Suite(.timeLimit(.minutes(20))) struct KillTests {
     @Test(arguments: Scenario.all) func killedAtEveryStep(_ scenario: Scenario) async throws {
         let world = try await World()
         var step = 0

@@ -8,7 +8,7 @@ import Testing
 
 /// What becomes of VMs on networks when the host is not as they need it, by the whole program.
 @Suite(
-    .timeLimit(.minutes(5)), .enabled(if: NetworkHost.isPossible, "networks need root"))
+    .timeLimit(.minutes(20)), .enabled(if: NetworkHost.isPossible, "networks need root"))
 struct NetworkLifeTests {
     private static let networks =
         "networks: {web: {subnet: 10.1.0.0/24}, lan: {bridge: br0}, wire: {macvtap: up0}}"

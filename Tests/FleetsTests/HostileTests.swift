@@ -4,7 +4,7 @@ import Testing
 @testable import Fleets
 
 /// Files that are broken or meant to do harm: each ends in a message, soon, in bounded memory.
-@Suite(.timeLimit(.minutes(5))) struct HostileTests {
+@Suite(.timeLimit(.minutes(20))) struct HostileTests {
     private func load(_ bytes: [UInt8]) -> [String] {
         let file = FleetFile.load("f", from: FleetFile.Sources { _ in bytes })
         #expect(file.fleet == nil)

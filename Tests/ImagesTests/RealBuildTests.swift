@@ -72,7 +72,7 @@ struct RealBuildTests {
         #expect(try WorkFolder.active(Self.store.root) == 0)
     }
 
-    @Test(.timeLimit(.minutes(5))) func namesWhatFails() async throws {
+    @Test(.timeLimit(.minutes(20))) func namesWhatFails() async throws {
         await #expect(throws: ImageError.unknownPackage("no-such-thing", image: "test-tools")) {
             try await builder.ensure(["test-tools"], recipes: [tools(package: "no-such-thing")])
         }

@@ -4,7 +4,7 @@ import Linux
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(5))) struct LockTests {
+@Suite(.timeLimit(.minutes(20))) struct LockTests {
     private final class Looks: Sendable {
         let count = Atomic(0)
         let isOver = Atomic(false)

@@ -3,7 +3,7 @@ import Glibc
 import Linux
 import Testing
 
-@Suite(.timeLimit(.minutes(5))) struct PortsTests {
+@Suite(.timeLimit(.minutes(20))) struct PortsTests {
     /// Bound, and listening where it is a stream; an address with port 0 gets a free one.
     private static func held(
         _ address: SocketAddress, _ kind: InetSocket.Kind, reuse: Bool = false,

@@ -3,7 +3,7 @@ import Glibc
 import Linux
 import Testing
 
-@Suite(.timeLimit(.minutes(5))) struct ProcessTests {
+@Suite(.timeLimit(.minutes(20))) struct ProcessTests {
     @Test func capturesOutputErrorsAndExitCode() async throws {
         let output = try await Program("/bin/sh", ["-c", "echo out; echo err >&2; exit 7"])
             .capture()

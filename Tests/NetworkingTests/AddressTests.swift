@@ -6,7 +6,7 @@ import Networking
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(5))) struct InterfaceAddressTests {
+@Suite(.timeLimit(.minutes(20))) struct InterfaceAddressTests {
     /// The errno of binding a UDP socket to an IPv6 address, 0 if that worked.
     private static func bindError(_ address: IPv6) -> Int32 {
         let fd = socket(AF_INET6, Int32(SOCK_DGRAM.rawValue), 0)

@@ -10,7 +10,7 @@ import Testing
 ///
 /// Each test begins with `plan`, applied anew, and may leave whatever it likes.
 @Suite(
-    .timeLimit(.minutes(5)), .enabled(if: Lab.isPossible, "namespaces need root"), .serialized,
+    .timeLimit(.minutes(20)), .enabled(if: Lab.isPossible, "namespaces need root"), .serialized,
     InTown(vpn: true, plan: FleetPlan.changing))
 struct ChangeTests {
     typealias A = Lab.Address

@@ -6,7 +6,7 @@ import Testing
 @testable import Networking
 
 /// Firewalls of others, loaded into a kernel and read back: what they drop, and what opens them.
-@Suite(.timeLimit(.minutes(5))) struct ForeignFirewallTests {
+@Suite(.timeLimit(.minutes(20))) struct ForeignFirewallTests {
     private typealias Firewall = ForeignFirewall
 
     private static let bridges = [

@@ -6,7 +6,7 @@ import Testing
 
 /// Forwards, names and addresses, shown by packets.
 @Suite(
-    .timeLimit(.minutes(5)), .enabled(if: Lab.isPossible, "namespaces need root"),
+    .timeLimit(.minutes(20)), .enabled(if: Lab.isPossible, "namespaces need root"),
     InTown(vpn: true, plan: FleetPlan.everything))
 struct ForwardTests {
     typealias A = Lab.Address

@@ -8,7 +8,7 @@ import Testing
 @testable import Networking
 
 /// What the host's network is made of, and what it must not be made of.
-@Suite(.timeLimit(.minutes(5)), .enabled(if: getuid() == 0, "namespaces need root"))
+@Suite(.timeLimit(.minutes(20)), .enabled(if: getuid() == 0, "namespaces need root"))
 struct HostNetworkTests {
     static let bridge = Derived.bridge(fleet: "home", network: "web")
 

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Networking
 
-@Suite(.timeLimit(.minutes(5))) struct HostsFileTests {
+@Suite(.timeLimit(.minutes(20))) struct HostsFileTests {
     private final class World: Sendable {
         let folder: TemporaryFolder
         var path: String { folder.path + "/hosts" }

@@ -6,7 +6,7 @@ import Testing
 @testable import Networking
 
 /// What a hypervisor sends by itself, for a `user` interface, which is a process of the host.
-@Suite(.timeLimit(.minutes(5)), .enabled(if: Lab.isPossible, "namespaces need root"))
+@Suite(.timeLimit(.minutes(20)), .enabled(if: Lab.isPossible, "namespaces need root"))
 struct HypervisorTrafficTests {
     typealias A = Lab.Address
     private static let both = Derived.users.lowerBound + 5

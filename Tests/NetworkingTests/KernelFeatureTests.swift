@@ -3,7 +3,7 @@ import Testing
 
 @testable import Networking
 
-@Suite(.timeLimit(.minutes(5))) struct KernelFeatureTests {
+@Suite(.timeLimit(.minutes(20))) struct KernelFeatureTests {
     /// Where the tests of networks pass, everything is there.
     @Test func nothingIsMissingWhereNetworksWork() async throws {
         let missing = try await KernelFeature.missing()

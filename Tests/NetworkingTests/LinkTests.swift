@@ -7,7 +7,7 @@ import Support
 import Testing
 
 /// Interfaces, addresses and routes of the real kernel.
-@Suite(.timeLimit(.minutes(5))) struct LinkTests {
+@Suite(.timeLimit(.minutes(20))) struct LinkTests {
     @Test func aBridgeIsAsItWasAskedFor() async throws {
         try await inNewNetwork {
             let routes = try RouteSocket()

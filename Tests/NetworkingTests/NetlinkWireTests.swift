@@ -7,7 +7,7 @@ import Testing
 @testable import Networking
 
 /// Requests against their bytes, and answers as a kernel gave them or as none should.
-@Suite(.timeLimit(.minutes(5))) struct NetlinkWireTests {
+@Suite(.timeLimit(.minutes(20))) struct NetlinkWireTests {
     private let mac = MACAddress(bits: 0x0200_00FF_0101)
 
     private func hex(_ bytes: [UInt8]) -> String {

@@ -4,7 +4,7 @@ import Networking
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(5))) struct NftablesTests {
+@Suite(.timeLimit(.minutes(20))) struct NftablesTests {
     @Test func aTransactionIsWhollyTakenOrNotAtAll() async throws {
         try await inNewNetwork {
             try Nftables.run("add table inet one")

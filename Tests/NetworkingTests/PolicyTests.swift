@@ -6,7 +6,7 @@ import Testing
 
 /// Who reaches whom, shown by packets, in both families.
 @Suite(
-    .timeLimit(.minutes(5)), .enabled(if: Lab.isPossible, "namespaces need root"),
+    .timeLimit(.minutes(20)), .enabled(if: Lab.isPossible, "namespaces need root"),
     InTown(vpn: true, plan: FleetPlan.everything))
 struct PolicyTests {
     typealias A = Lab.Address

@@ -62,7 +62,7 @@ enum Sample {
     }
 }
 
-@Suite(.timeLimit(.minutes(5))) struct RulesetTests {
+@Suite(.timeLimit(.minutes(20))) struct RulesetTests {
     @Test func theKernelHoldsWhatWasGivenAndReadsBackTheSame() async throws {
         let wanted = try Sample.rich().elements
         try await inNewNetwork {

@@ -9,7 +9,7 @@ import Testing
 ///
 /// Each table holds honest frames of the same kinds, so that it was the policy that dropped others.
 @Suite(
-    .timeLimit(.minutes(5)), .enabled(if: Lab.isPossible, "namespaces need root"), .serialized,
+    .timeLimit(.minutes(20)), .enabled(if: Lab.isPossible, "namespaces need root"), .serialized,
     InTown(vpn: false, plan: FleetPlan.streets))
 struct SpoofTests {
     typealias A = Lab.Address

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Networking
 
-@Suite(.timeLimit(.minutes(5))) struct TailscaleTests {
+@Suite(.timeLimit(.minutes(20))) struct TailscaleTests {
     private static func preferences(_ routes: [String]) -> String {
         let value: JSONValue = [
             "ControlURL": "https://login.example", "WantRunning": true,

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Networking
 
-@Suite(.timeLimit(.minutes(5))) struct TakenLinkTests {
+@Suite(.timeLimit(.minutes(20))) struct TakenLinkTests {
     @Test(
         arguments: [
             (

@@ -6,7 +6,7 @@ import Networking
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(5))) struct TapTests {
+@Suite(.timeLimit(.minutes(20))) struct TapTests {
     @Test func aTapVanishesWithItsLastDescriptor() async throws {
         try await inNewNetwork {
             let routes = try RouteSocket()
@@ -137,7 +137,7 @@ import Testing
     }
 }
 
-@Suite(.timeLimit(.minutes(5))) struct SysctlTests {
+@Suite(.timeLimit(.minutes(20))) struct SysctlTests {
     @Test func aSettingIsOfTheThreadsOwnNamespace() async throws {
         let path = "net/ipv4/ip_default_ttl"
         let outside = try Sysctl.read(path)

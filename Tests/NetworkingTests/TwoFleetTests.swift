@@ -6,7 +6,7 @@ import Testing
 @testable import Networking
 
 /// Fleets beside each other, and limits, in laboratories of their own.
-@Suite(.timeLimit(.minutes(5)), .enabled(if: Lab.isPossible, "namespaces need root"))
+@Suite(.timeLimit(.minutes(20)), .enabled(if: Lab.isPossible, "namespaces need root"))
 struct TwoFleetTests {
     typealias A = Lab.Address
 

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Storage
 
-@Suite(.timeLimit(.minutes(5))) struct DiskTests {
+@Suite(.timeLimit(.minutes(20))) struct DiskTests {
     let folder: TemporaryFolder
 
     init() throws { folder = try TemporaryFolder() }

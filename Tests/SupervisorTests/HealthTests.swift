@@ -4,7 +4,7 @@ import Testing
 @testable import Supervisor
 
 /// What a supervisor makes of the answers of a guest's health checks.
-@Suite(.timeLimit(.minutes(5))) struct HealthTests {
+@Suite(.timeLimit(.minutes(20))) struct HealthTests {
     /// A guest that is asked all the time, and whose failures count at once.
     private func booted(_ behaviour: String) async throws -> Rig {
         let rig = try Rig(behaviour)

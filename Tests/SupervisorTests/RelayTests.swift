@@ -6,7 +6,7 @@ import Testing
 
 @testable import Supervisor
 
-@Suite(.timeLimit(.minutes(5))) struct RelayTests {
+@Suite(.timeLimit(.minutes(20))) struct RelayTests {
     private static func pattern(_ count: Int, _ seed: UInt32) -> [UInt8] {
         var state = seed
         return (0..<count).map { _ in

@@ -7,7 +7,7 @@ import Testing
 @testable import Supervisor
 
 /// Whole supervisors as processes of their own, on real sockets, over a hypervisor that misbehaves.
-@Suite(.timeLimit(.minutes(5))) struct SupervisorTests {
+@Suite(.timeLimit(.minutes(20))) struct SupervisorTests {
     @Test func bootsAndIsStoppedByItsAgent() async throws {
         let rig = try Rig("boot=0.1 agent exec=0")
         // Two checks at once, which the fake agent runs under the same process id.
@@ -348,7 +348,7 @@ import Testing
     }
 }
 
-@Suite(.timeLimit(.minutes(5))) struct ConsoleTests {
+@Suite(.timeLimit(.minutes(20))) struct ConsoleTests {
     /// Reads until the text has come.
     private func expect(_ text: String, from socket: borrowing Descriptor) async throws {
         var seen = ""

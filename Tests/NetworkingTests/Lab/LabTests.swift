@@ -5,7 +5,7 @@ import Networking
 import Testing
 
 /// That the laboratory shows what it claims to: everything passes where no policy is.
-@Suite(.timeLimit(.minutes(5)), .enabled(if: Lab.isPossible, "namespaces need root"))
+@Suite(.timeLimit(.minutes(20)), .enabled(if: Lab.isPossible, "namespaces need root"))
 struct LabTests {
     typealias A = Lab.Address
     static let mac1 = "02:00:00:00:01:02"
