@@ -9,7 +9,7 @@ import Testing
 @Suite(
     "RealGuest", .enabled(if: getuid() == 0, "building images needs root"),
     BootedGuest(),
-    .serialized, .timeLimit(.minutes(10)))
+    .serialized, .timeLimit(.minutes(20)))
 struct GuestTests {
     let martlet: Martlet
 

@@ -9,7 +9,7 @@ import Testing
 @Suite(
     "RealRestart", .enabled(if: getuid() == 0, "building images needs root"),
     BootedGuest(),
-    .serialized, .timeLimit(.minutes(10)))
+    .serialized, .timeLimit(.minutes(20)))
 struct RestartTests {
     let martlet: Martlet
 

@@ -30,7 +30,7 @@ struct RealBuildTests {
         return recipe
     }
 
-    @Test(.timeLimit(.minutes(10))) func coreIsComplete() async throws {
+    @Test(.timeLimit(.minutes(20))) func coreIsComplete() async throws {
         let image = try #require(try await builder.ensure(["core"], recipes: [])["core"])
         #expect(image.layers.count == 2)
         #expect(image.packages["openssh-server"] != nil)
@@ -43,7 +43,7 @@ struct RealBuildTests {
 
     /// A changed package builds one layer; the same recipe gives the same bytes again; two builds
     /// at once build it once.
-    @Test(.timeLimit(.minutes(10))) func onlyTheChangedLayerIsBuilt() async throws {
+    @Test(.timeLimit(.minutes(20))) func onlyTheChangedLayerIsBuilt() async throws {
         let core = try #require(try await builder.ensure(["core"], recipes: [])["core"])
         // A script that no earlier run had, so that the layer is not there yet.
         let recipe = tools("test \(Clock.monotonic()) -gt 0; date +%s%N >/var/log/noise")

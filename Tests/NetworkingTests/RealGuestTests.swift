@@ -11,7 +11,7 @@ import Testing
 /// QEMU, the guest's own configuration, and changes while it runs.
 @Suite(
     "RealNetworks", .enabled(if: getuid() == 0, "networks of the host need root"), RealGuests(),
-    .serialized, .timeLimit(.minutes(15)))
+    .serialized, .timeLimit(.minutes(20)))
 struct RealGuestTests {
     private typealias Address = Lab.Address
     private let guests: RealGuests.Running
