@@ -49,32 +49,31 @@ extension Elements {
             guard let set = object["set"] ?? object["map"], let name = set["name"]?.string,
                 !Elements.unmanaged.contains(name)
             else { continue }
-            let types = Elements.list(set["type"]).compactMap(\.string)
-            let values = set["map"]?.string?.split(separator: " . ").map(String.init) ?? []
             for element in set["elem"]?.elements ?? [] {
                 // A map's element is a pair.
                 let pair = object["map"] == nil ? [element] : element.elements
                 guard let key = pair.first else { continue }
                 insert(
                     Element(
-                        key: Elements.text(key, types),
-                        value: pair.count > 1 ? Elements.text(pair[1], values) : nil),
+                        key: Elements.text(key),
+                        value: pair.count > 1 ? Elements.text(pair[1]) : nil),
                     Key(family: family, name: name))
             }
         }
     }
 
-    private static func list(_ value: JSONValue?) -> [JSONValue] {
-        guard let value else { return [] }
-        return value.string == nil ? value.elements : [value]
+    private static func text(_ value: JSONValue) -> String {
+        (value["concat"]?.elements ?? [value]).map { part in
+            let text = word(part)
+            return isLink(part, text) ? "\"\(text)\"" : text
+        }.joined(separator: " . ")
     }
 
-    private static func text(_ value: JSONValue, _ types: [String]) -> String {
-        let parts = value["concat"]?.elements ?? [value]
-        return parts.enumerated().map { index, part in
-            let text = word(part)
-            return index < types.count && types[index] == "ifname" ? "\"\(text)\"" : text
-        }.joined(separator: " . ")
+    /// Whether a part is the name of a link, which has quotes around it in commands.
+    ///
+    /// Not by the set's type: versions of nftables differ in how they list one that is `typeof`.
+    private static func isLink(_ part: JSONValue, _ text: String) -> Bool {
+        part.string != nil && !text.contains(":") && !text.hasPrefix("0x") && IPv4(text) == nil
     }
 
     private static func word(_ value: JSONValue) -> String {
