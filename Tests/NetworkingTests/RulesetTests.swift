@@ -111,6 +111,32 @@ enum Sample {
         }
     }
 
+    /// Recorded: the first of each pair is listed by nftables 1.0.6, the second by 1.1.3.
+    @Test(arguments: [
+        (#"["ifname", "integer"]"#, #""ipv4_addr . inet_service""#),
+        (
+            #"{"typeof": {"concat": [{"meta": {"key": "iifname"}}, {"payload": {"base": "th", "offset": 64, "len": 128}}]}}"#,
+            #"["ipv4_addr", "inet_service"]"#
+        ),
+    ])
+    func versionsOfNftablesAreReadAlike(type: String, value: String) throws {
+        let set = """
+            {"set": {"name": "own6-raw", "type": \(type), "elem": [
+                {"concat": ["mv-one-o7zrbc", "0xfdae5438c1bee89d0000000000000002"]}]}}
+            """
+        let map = """
+            {"map": {"name": "forwards4", "type": ["inet_proto", "inet_service"], "map": \(value),
+                "elem": [[{"concat": [6, 2201]}, {"concat": ["10.1.0.2", 22]}]]}}
+            """
+        var elements = Elements()
+        elements.read([try JSONValue(parsing: set)], .bridge)
+        elements.read([try JSONValue(parsing: map)], .inet)
+        #expect(
+            elements[.bridge, "own6-raw"]
+                == ["\"mv-one-o7zrbc\" . 0xfdae5438c1bee89d0000000000000002"])
+        #expect(elements[.inet, "forwards4"] == ["6 . 2201 : 10.1.0.2 . 22"])
+    }
+
     @Test func overlappingRulesBecomeOne() throws {
         let elements = try Sample.rich().elements
         #expect(
