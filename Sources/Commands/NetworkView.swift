@@ -45,7 +45,7 @@ struct NetworkView {
 
     func show(_ printer: Printer) {
         guard !settings.networks.isEmpty else {
-            return printer.line("The fleet '\(fleet)' has no networks beside 'user'.")
+            return printer.line("The fleet '\(fleet)' has put no networks on this host.")
         }
         showSegments(printer)
         showInterfaces(printer)

@@ -63,7 +63,7 @@ import Testing
     @Test func aFleetWithoutNetworks() throws {
         #expect(
             try text(view(networks: []))
-                == "The fleet 'home' has no networks beside 'user'.\n")
+                == "The fleet 'home' has put no networks on this host.\n")
     }
 
     @Test(
