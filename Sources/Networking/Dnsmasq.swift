@@ -5,12 +5,10 @@ package import Fleets
 ///
 /// One serves one network: a common one would tell each network the names of all others.
 package struct Dnsmasq: Sendable, Equatable {
-    package let network: Network
-    let link: String
     /// Holds everything below: `dhcp` and `hosts` are watched by dnsmasq, which takes files over as
     /// they come and go.
     let folder: String
-    private let ports: [Segment.Port]
+    private let segment: Segment
     /// VMs of other networks that those of this one may reach, and the names of those networks.
     private let reachable: [(vm: String, network: String, addresses: [String])]
 
@@ -22,11 +20,9 @@ package struct Dnsmasq: Sendable, Equatable {
     }
 
     private init(_ segment: Segment, of fleet: FleetNetworks, folder: String) {
-        network = segment.network
-        link = segment.link
+        self.segment = segment
         self.folder = folder
-        ports = segment.ports
-        let ours = Set(ports.map(\.vm))
+        let ours = Set(segment.ports.map(\.vm))
         let targets = Set(fleet.openings.filter { ours.contains($0.from) }.map(\.to))
         reachable = fleet.segments.filter { $0.network.name != segment.network.name }
             .flatMap { other in
@@ -35,6 +31,9 @@ package struct Dnsmasq: Sendable, Equatable {
                 }
             }
     }
+
+    package var network: Network { segment.network }
+    var link: String { segment.link }
 
     package static func == (a: Dnsmasq, b: Dnsmasq) -> Bool {
         a.configuration == b.configuration && a.hosts == b.hosts && a.leases == b.leases
@@ -86,8 +85,8 @@ package struct Dnsmasq: Sendable, Equatable {
             let names = "\(vm).\(network).internal" + (short ? " \(vm)" : "")
             files[vm, default: ""] += addresses.map { "\($0) \(names)\n" }.joined()
         }
-        for port in ports {
-            add(port.vm, network.name, addresses(of: port), short: true)
+        for port in segment.ports {
+            add(port.vm, network.name, segment.addresses(of: port), short: true)
         }
         for other in reachable { add(other.vm, other.network, other.addresses, short: false) }
         if let router = network.router {
@@ -102,19 +101,14 @@ package struct Dnsmasq: Sendable, Equatable {
     /// The files of `dhcp`, by name: the address of each hardware address.
     package var leases: [String: String] {
         var files: [String: String] = [:]
-        for port in ports {
+        for port in segment.ports {
             guard let address = port.address else { continue }
             var parts = ["\(port.mac)", "\(address)"]
-            if let address = network.address6(of: address) { parts.append("[\(address)]") }
+            if let address = segment.address6(port) { parts.append("[\(address)]") }
             parts += [port.vm, "infinite"]
             files["\(port.vm)-\(port.index)"] = parts.joined(separator: ",") + "\n"
         }
         return files
-    }
-
-    private func addresses(of port: Segment.Port) -> [String] {
-        [port.address.map { "\($0)" }, network.address6(of: port.address).map { "\($0)" }]
-            .compactMap { $0 }
     }
 }
 
