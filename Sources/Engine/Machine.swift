@@ -39,7 +39,7 @@ struct MachinePlan {
             initramfs: boot.initramfs,
             kernelParameters: words(boot.commandLine) + emulationParameters
                 + vm.kernel.parameters, layers: boot.layers,
-            disks: [.init(path: files.dataVolume, format: .qcow2, serial: "data")],
+            disks: files.disks(of: vm).map(\.launch),
             interfaces: interfaces(), firmwareEntries: entries, oemStringFiles: oemStringFiles)
     }
 

@@ -83,6 +83,9 @@ package struct LaunchSpec: Codable, Sendable, Equatable {
 
         package enum Format: String, Codable, Sendable { case raw, qcow2, device }
 
+        /// The hypervisor's own name for it, whatever its place among the others.
+        package var node: String { "disk-\(serial)" }
+
         package init(path: String, format: Format, serial: String, readOnly: Bool = false) {
             self.path = path
             self.format = format

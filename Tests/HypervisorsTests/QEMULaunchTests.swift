@@ -48,8 +48,8 @@ import Testing
             -device virtserialport,bus=ports.0,id=ssh-port,chardev=ssh,name=org.martlet.ssh
             -blockdev driver=raw,node-name=layer0,read-only=on,file.driver=file,file.filename=/layers/a.erofs
             -device virtio-blk-pci,drive=layer0,id=layer0-dev,serial=layer0
-            -blockdev driver=qcow2,node-name=disk0,discard=unmap,detect-zeroes=unmap,file.driver=file,file.filename=/vms/web/data.qcow2,file.discard=unmap
-            -device virtio-blk-pci,drive=disk0,id=disk0-dev,serial=data
+            -blockdev driver=qcow2,node-name=disk-data,discard=unmap,detect-zeroes=unmap,file.driver=file,file.filename=/vms/web/data.qcow2,file.discard=unmap
+            -device virtio-blk-pci,drive=disk-data,id=disk-data-dev,serial=data
             -netdev user,id=net0,ipv6=off,hostfwd=tcp:127.0.0.1:2201-:22,hostfwd=udp:0.0.0.0:5353-:53
             -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,romfile=
             -fw_cfg name=opt/io.systemd.credentials/system.hostname,file=/run/web/hostname
@@ -134,11 +134,11 @@ import Testing
         }
         #expect(
             delta.added.contains(
-                "driver=raw,node-name=disk1,discard=unmap,detect-zeroes=unmap,"
+                "driver=raw,node-name=disk-raw,discard=unmap,detect-zeroes=unmap,"
                     + "file.driver=host_device,file.filename=/dev/zvol/a,,b,file.discard=unmap"))
         #expect(
             delta.added.contains(
-                "driver=raw,node-name=disk2,read-only=on,file.driver=file,file.filename=/x"))
+                "driver=raw,node-name=disk-ro,read-only=on,file.driver=file,file.filename=/x"))
     }
 
     @Test func manyFirmwareEntriesNeedMoreSlots() throws {

@@ -44,9 +44,9 @@ import Testing
             QMP.Command.capabilities.encoded(id: 1)
                 == bytes(#"{"execute":"qmp_capabilities","id":1}"# + "\n"))
         #expect(
-            QMP.Command.resizeBlock(node: "disk0", bytes: 10).encoded(id: 2)
+            QMP.Command.resizeBlock(node: "disk-data", bytes: 10).encoded(id: 2)
                 == bytes(
-                    #"{"execute":"block_resize","id":2,"arguments":{"node-name":"disk0","size":10}}"#
+                    #"{"execute":"block_resize","id":2,"arguments":{"node-name":"disk-data","size":10}}"#
                         + "\n"))
     }
 

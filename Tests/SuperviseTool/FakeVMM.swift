@@ -18,6 +18,7 @@ final class FakeVMM {
     private var console = LineBuffer(limit: 1 << 20)
     private var presses = 0
     private var polls = 0
+    private var isFrozen = false
 
     init() {
         let starts = (environment("FAKE_VMM") ?? "").split(
@@ -50,7 +51,7 @@ final class FakeVMM {
         plan("reboot") { $0.shutDown("guest-reset") }
         plan("off") { $0.shutDown("guest-shutdown") }
         plan("io-error") {
-            $0.event("BLOCK_IO_ERROR", #"{"node-name": "disk0", "nospace": true}"#)
+            $0.event("BLOCK_IO_ERROR", #"{"node-name": "disk-data", "nospace": true}"#)
             $0.event("STOP", "{}")
         }
         while true { turn() }
@@ -122,7 +123,19 @@ final class FakeVMM {
         guard let request = try? JSONValue(parsing: line), words["agent"] != "silent" else {
             return
         }
-        switch request["execute"]?.string {
+        let name = request["execute"]?.string ?? ""
+        if isFrozen, !name.hasPrefix("guest-fsfreeze"), !name.hasPrefix("guest-sync") {
+            say(channels.agent, #"{"error": {"desc": "frozen"}}"# + "\n")
+            return
+        }
+        switch name {
+        case "guest-fsfreeze-freeze" where words["freeze"] != nil:
+            isFrozen = true
+            say(channels.agent, #"{"return": 2}"# + "\n")
+        case "guest-fsfreeze-thaw" where words["freeze"] != nil:
+            isFrozen = false
+            print("thawed")
+            say(channels.agent, #"{"return": 2}"# + "\n")
         case "guest-sync-delimited":
             let id = request["arguments"]?["id"]?.integer ?? 0
             say(channels.agent, [0xFF] + [UInt8]("{\"return\": \(id)}\n".utf8))
@@ -139,10 +152,10 @@ final class FakeVMM {
             let ended = "\"exited\": true, \"exitcode\": \(code), \"out-data\": \"aGVsbG8K\""
             say(channels.agent, "{\"return\": {\(polls > 1 ? ended : "\"exited\": false")}}\n")
         case "guest-ping": say(channels.agent, #"{"return": {}}"# + "\n")
-        case let name:
+        default:
             say(
                 channels.agent,
-                #"{"error": {"class": "CommandNotFound", "desc": "no \#(name ?? "")"}}"# + "\n")
+                #"{"error": {"class": "CommandNotFound", "desc": "no \#(name)"}}"# + "\n")
         }
     }
 

@@ -111,7 +111,7 @@ extension QEMU {
         }
         for (index, disk) in (layers + spec.disks).enumerated() {
             guard disk.serial.utf8.count <= 20 else { throw .serial(disk.serial) }
-            let node = index < layers.count ? "layer\(index)" : "disk\(index - layers.count)"
+            let node = disk.serial == "layer\(index)" ? disk.serial : disk.node
             let driver = disk.format == .qcow2 ? "qcow2" : "raw"
             let file = disk.format == .device ? "host_device" : "file"
             var options = "driver=\(driver),node-name=\(node)"

@@ -23,7 +23,7 @@ package enum QMP {
         package static let resume = Command("cont")
         package static let status = Command("query-status")
         package static let block = Command("query-block")
-        /// Grows a disk that is in use; `node` is as in the command line (`disk0`).
+        /// Grows a disk that is in use; `node` is as in the command line (`disk-data`).
         package static func resizeBlock(node: String, bytes: Int64) -> Command {
             Command("block_resize", ["node-name": .string(node), "size": .integer(bytes)])
         }
