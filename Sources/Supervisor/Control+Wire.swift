@@ -28,6 +28,9 @@ extension ControlRequest {
         case .hypervisor(let command, let arguments):
             ["do": "hypervisor", "command": .string(command), "arguments": arguments]
         case .events: ["do": "events"]
+        case .freeze(let pause, let limit):
+            ["do": "freeze", "pause": .bool(pause), "limit": .number(limit)]
+        case .thaw: ["do": "thaw"]
         }
     }
 
@@ -57,6 +60,10 @@ extension ControlRequest {
             guard let command else { return nil }
             self = .hypervisor(command: command, arguments: arguments)
         case "events": self = .events
+        case "freeze":
+            self = .freeze(
+                pause: wire["pause"]?.bool ?? false, limit: wire["limit"]?.number ?? 30)
+        case "thaw": self = .thaw
         default: return nil
         }
     }
@@ -75,6 +82,9 @@ extension ControlReply {
                 "stderr": .string(result.standardError), "truncated": .bool(result.truncated),
             ]
         case .value(let value): ["value": value]
+        case .held(let held): ["frozen": .bool(held.isFrozen), "why": .optional(held.reason)]
+        case .released(let end):
+            ["held": .bool(end.wasHeld), "seconds": .number(end.seconds)]
         case .failed(let reason): ["failed": .string(reason)]
         }
     }
@@ -87,6 +97,10 @@ extension ControlReply {
             self = .value(value)
         } else if let status = wire["status"].flatMap(VMStatus.init(wire:)) {
             self = .status(status)
+        } else if let frozen = wire["frozen"]?.bool {
+            self = .held(HeldGuest(isFrozen: frozen, reason: wire["why"]?.string))
+        } else if let held = wire["held"]?.bool, let seconds = wire["seconds"]?.number {
+            self = .released(ReleasedGuest(wasHeld: held, seconds: seconds))
         } else if let method = wire["stopped"], let seconds = wire["seconds"]?.number {
             self = .stopped(
                 method: method.string.flatMap(StopMethod.init(rawValue:)), seconds: seconds)

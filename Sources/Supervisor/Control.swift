@@ -25,6 +25,27 @@ package enum ControlRequest: Sendable, Equatable {
     case hypervisor(command: String, arguments: JSONValue)
     /// From now on one `VMEvent` a line.
     case events
+    /// Holds the guest's file systems still until `thaw`, until this connection ends, or for `limit`
+    /// seconds. `pause` holds its CPUs as well. The reply is a `HeldGuest`.
+    case freeze(pause: Bool, limit: Double)
+    /// Lets go of what `freeze` on this connection holds. The reply is a `ReleasedGuest`.
+    case thaw
+}
+
+/// How still a guest is held.
+package struct HeldGuest: Sendable, Equatable {
+    /// Whether its file systems are frozen; else what is read is as after a power cut.
+    package var isFrozen: Bool
+    /// Why they are not.
+    package var reason: String?
+}
+
+/// How a hold ended.
+package struct ReleasedGuest: Sendable, Equatable {
+    /// Whether it was held until now, and was not let go of before by its time limit.
+    package var wasHeld: Bool
+    /// How long the guest could not write.
+    package var seconds: Double
 }
 
 /// One line from a supervisor to a client: the answer to a request.
@@ -35,6 +56,8 @@ package enum ControlReply: Sendable, Equatable {
     case stopped(method: StopMethod?, seconds: Double)
     case exec(ExecResult)
     case value(JSONValue)
+    case held(HeldGuest)
+    case released(ReleasedGuest)
     /// A sentence that says what went wrong.
     case failed(String)
 }

@@ -120,6 +120,36 @@ package struct ControlClient: Sendable {
         try await value(.hypervisor(command: command, arguments: arguments), timeout: 30)
     }
 
+    /// Holds the guest still while `body` runs, and says how still it was.
+    ///
+    /// Its file systems are frozen through the agent where that answers; `pause` stops its CPUs as
+    /// well, which makes the hypervisor write out all that it has in memory. The supervisor lets go
+    /// when the body returns or throws, when this process ends, and after `limit` seconds: then it
+    /// was not held all the time, and what was read is as after a power cut.
+    package func holding<R: Sendable>(
+        pause: Bool = false, limit: Double = 30, _ body: () async throws -> R
+    ) async throws -> (result: R, stillness: Stillness) {
+        let session = try ControlSession(self)
+        let first = try await session.call(
+            .freeze(pause: pause, limit: limit), timeout: limit + 30)
+        guard case .held(let held) = first else { throw ControlError.garbled(path) }
+        let result: R
+        do {
+            result = try await body()
+        } catch {
+            _ = try? await session.call(.thaw, timeout: limit + 30)
+            throw error
+        }
+        guard case .released(let end) = try await session.call(.thaw, timeout: limit + 30) else {
+            throw ControlError.garbled(path)
+        }
+        let reason = end.wasHeld ? held.reason : "it took longer than \(Int(limit)) s"
+        let stillness = Stillness(
+            isFrozen: held.isFrozen && end.wasHeld, wasHeld: end.wasHeld, reason: reason,
+            seconds: end.seconds)
+        return (result, stillness)
+    }
+
     /// Events from now on, until the supervisor leaves or the caller stops listening.
     package func events() async throws -> AsyncThrowingStream<VMEvent, any Error> {
         let socket = try connect(.events).release()
@@ -174,23 +204,45 @@ package struct ControlClient: Sendable {
         return reply
     }
 
-    private func connect(_ request: ControlRequest) throws(ControlError) -> Descriptor {
+    fileprivate func connect(_ request: ControlRequest) throws(ControlError) -> Descriptor {
+        let socket = try connect()
+        try send(request, on: socket)
+        return socket
+    }
+
+    fileprivate func connect() throws(ControlError) -> Descriptor {
         do throws(SystemError) {
-            let socket = try UnixSocket.connect(path)
-            try socket.write(line(request.wire))
-            return socket
+            return try UnixSocket.connect(path)
         } catch {
-            if error.isMissing || error.code == ECONNREFUSED || error.code == EPIPE {
-                throw .notRunning(path)
-            }
-            throw .system(error)
+            throw unreached(error)
         }
+    }
+
+    fileprivate func send(
+        _ request: ControlRequest, on socket: borrowing Descriptor
+    ) throws(ControlError) {
+        do throws(SystemError) {
+            try socket.write(line(request.wire))
+        } catch {
+            throw unreached(error)
+        }
+    }
+
+    private func unreached(_ error: SystemError) -> ControlError {
+        let isGone = error.isMissing || error.code == ECONNREFUSED || error.code == EPIPE
+        return isGone ? .notRunning(path) : .system(error)
     }
 
     private func exchange(
         _ request: ControlRequest, timeout: Double?
     ) throws(ControlError) -> ControlReply {
         let socket = try connect(request)
+        return try reply(on: socket, timeout: timeout)
+    }
+
+    fileprivate func reply(
+        on socket: borrowing Descriptor, timeout: Double?
+    ) throws(ControlError) -> ControlReply {
         let end = timeout.map { Clock.monotonic() + UInt64($0 * 1e9) }
         var lines = LineBuffer(limit: ControlClient.limit)
         while true {
@@ -208,5 +260,37 @@ package struct ControlClient: Sendable {
             guard let reply else { throw .garbled(path) }
             return reply
         }
+    }
+}
+
+/// How still a guest was while a picture of its disks was taken.
+package struct Stillness: Sendable, Equatable {
+    /// Its file systems were frozen all the time: everything that was written is there, whole.
+    package let isFrozen: Bool
+    /// It was held all the time, frozen or not.
+    package let wasHeld: Bool
+    /// Why it was not frozen.
+    package let reason: String?
+    /// How long the guest could not write.
+    package let seconds: Double
+}
+
+/// Several requests on one connection: what a supervisor holds for it ends with it.
+private final class ControlSession: Sendable {
+    private let client: ControlClient
+    private let socket: Descriptor
+
+    init(_ client: ControlClient) throws(ControlError) {
+        self.client = client
+        socket = try client.connect()
+    }
+
+    func call(_ request: ControlRequest, timeout: Double) async throws -> ControlReply {
+        let reply = try await blocking { [self] in
+            try client.send(request, on: socket)
+            return try client.reply(on: socket, timeout: timeout)
+        }
+        if case .failed(let reason) = reply { throw ControlError.refused(reason) }
+        return reply
     }
 }

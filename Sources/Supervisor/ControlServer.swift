@@ -15,6 +15,8 @@ final class ControlServer {
     private var waiting: [Lifecycle.Wait: [Client]] = [:]
     private var clients = 0
     var onRequest: ((ControlRequest, Client) -> Void)?
+    /// A client has gone, or was let go.
+    var onEnd: ((Client) -> Void)?
 
     private static let most = 64
     /// A reply may carry the 16 MiB that the agent buffers of each of two streams, in base64.
@@ -99,7 +101,8 @@ final class ControlServer {
     }
 
     private func drop(_ client: Client) {
-        streams[client] = nil
+        guard streams.removeValue(forKey: client) != nil else { return }
         subscribers.remove(client)
+        onEnd?(client)
     }
 }

@@ -28,6 +28,8 @@ extension Supervisor {
     private func event(_ name: String, _ data: JSONValue) {
         switch name {
         case "SHUTDOWN": handle(.shutdown(reason: data["reason"]?.string ?? ""))
+        // Who holds the guest for a moment has paused it, and nobody else needs to know.
+        case "STOP" where hold?.pauses == true, "RESUME" where hold?.pauses == true: break
         case "STOP":
             handle(.hypervisorPaused(reason: ioError))
             ioError = nil
@@ -47,6 +49,11 @@ extension Supervisor {
 
     /// Answers one request of a client.
     func serve(_ request: ControlRequest, _ client: ControlServer.Client) {
+        // The guest agent refuses nearly everything while file systems are frozen.
+        if let hold, request.needsThawedGuest {
+            hold.waiting.append { [unowned self] in serve(request, client) }
+            return
+        }
         switch request {
         case .status: control.reply(client, .status(status()))
         case .events: control.subscribe(client)
@@ -94,6 +101,8 @@ extension Supervisor {
                 case .greeting, .event: break
                 }
             }
+        case .freeze(let pause, let limit): freeze(client, pause: pause, limit: limit)
+        case .thaw: thaw(client)
         }
     }
 

@@ -49,6 +49,11 @@ extension Supervisor {
 
     private func check(_ index: Int) {
         let check = spec.health[index]
+        // Frozen, its agent would refuse.
+        if let hold {
+            hold.waiting.append { [unowned self] in self.check(index) }
+            return
+        }
         // A reload or another boot makes what is still under way pointless.
         let round = checkRound
         exec(HealthTracker.command(check), timeout: check.timeout + 5) { [unowned self] result in
@@ -62,7 +67,7 @@ extension Supervisor {
                     why
                 }
             // One that is being stopped or is paused does not answer, and is not ill.
-            if lifecycle.state == .running { note(failure, of: index, bootedAt) }
+            if lifecycle.state == .running, hold == nil { note(failure, of: index, bootedAt) }
             reactor.arm("health-\(index)", after: health.pause(index)) { [unowned self] in
                 self.check(index)
             }

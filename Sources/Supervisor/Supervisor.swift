@@ -40,6 +40,8 @@ package final class Supervisor {
     var lastError: String?
     /// Why the hypervisor is about to pause, when it is not us who asked.
     var ioError: String?
+    /// The client that holds the guest's file systems still, if one does.
+    var hold: Hold?
     private var exitCode: Int32?
 
     /// Runs a VM until it is stopped or given up: 0 and 1; 75 when it already runs elsewhere.
@@ -99,6 +101,7 @@ package final class Supervisor {
             handle(.stop(grace: nil, agent: agent.isAlive))
         }
         control.onRequest = { [unowned self] in serve($0, $1) }
+        control.onEnd = { [unowned self] in letGo(of: $0) }
         console.onLine = { [unowned self] in consoleLine($0) }
         // Before the first launch, so that this run's end is never taken for another's.
         try writeRunRecord()
@@ -228,6 +231,7 @@ extension Supervisor {
         let exit = (try? machine.finish()) ?? .code(255)
         carry(agent.port(open: false, at: Reactor.now))
         self.machine = nil
+        forgetHold()
         for index in spec.health.indices { reactor.disarm("health-\(index)") }
         let said = Machine.explain(machine.errorLines, spec.launch)
         handle(.ended(exit, detail: lastError ?? said))

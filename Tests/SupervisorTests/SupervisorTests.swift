@@ -265,7 +265,7 @@ import Testing
         try await rig.start()
         try await rig.until("it is paused") { await rig.state == .paused }
         let why = try await rig.control.status().reason
-        #expect(why == "the host has no space left for disk0: free some, then unpause")
+        #expect(why == "the host has no space left for disk-data: free some, then unpause")
         _ = try await rig.control.kill()
     }
 

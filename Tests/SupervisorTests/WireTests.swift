@@ -18,6 +18,7 @@ import Testing
         .exec(arguments: ["/bin/echo", "\u{1F600} \"x\"\n"], input: "aGk=", timeout: 2),
         .agent(command: "guest-info", arguments: ["a": [1, nil]], timeout: 1),
         .hypervisor(command: "query-status", arguments: [:]),
+        .freeze(pause: true, limit: 2.5), .thaw,
     ]) func requestsComeBackAsTheyWere(_ request: ControlRequest) throws {
         let wire = try JSONValue(parsing: request.wire.text())
         #expect(ControlRequest(wire: wire) == request)
@@ -26,6 +27,8 @@ import Testing
     @Test(arguments: [
         ControlReply.done, .status(status), .stopped(method: .acpi, seconds: 1.5),
         .stopped(method: nil, seconds: 0), .value(nil), .value(["x": [true]]), .failed("why"),
+        .held(.init(isFrozen: true, reason: nil)), .held(.init(isFrozen: false, reason: "no")),
+        .released(.init(wasHeld: false, seconds: 1.5)),
         .exec(.init(code: 137, standardOutput: "aA==", standardError: "", truncated: true)),
     ]) func repliesComeBackAsTheyWere(_ reply: ControlReply) throws {
         let wire = try JSONValue(parsing: reply.wire.text())
