@@ -48,8 +48,7 @@ let package = Package(
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
         .systemLibrary(
             name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
-        .systemLibrary(
-            name: "CNftables", pkgConfig: "libnftables", providers: [.apt(["libnftables-dev"])]),
+        .target(name: "CNftables"),
         tests("Hypervisors", "Fleets", "Linux"),
         tests("Supervisor", "Hypervisors", "Fleets", "Linux", "SuperviseTool"),
         .executableTarget(

@@ -37,6 +37,10 @@ package enum Nftables {
     private static func execute(
         _ commands: String, json: Bool = false, checkOnly: Bool = false
     ) throws(NftablesError) -> String {
+        if let problem = nft_missing() {
+            throw NftablesError(
+                text: "\(text(problem)) (the Debian package libnftables1 has it)")
+        }
         guard let context = nft_ctx_new(UInt32(NFT_CTX_DEFAULT)) else {
             throw NftablesError(text: "no memory")
         }
