@@ -128,10 +128,10 @@ int ml_signal_pipe(const int *signals, int count) {
 
 enum { max_passed = 8 };
 
-int ml_send_fds(int socket, const int *fds, size_t count) {
+int64_t ml_send_fds(int socket, const void *bytes, size_t size, const int *fds, size_t count) {
     if (count > max_passed) return -E2BIG;
-    char byte = 0, space[CMSG_SPACE(sizeof(int) * max_passed)] = {0};
-    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
+    char space[CMSG_SPACE(sizeof(int) * max_passed)] = {0};
+    struct iovec vector = {.iov_base = (void *)bytes, .iov_len = size};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
     if (count) {
         message.msg_control = space;
@@ -145,31 +145,30 @@ int ml_send_fds(int socket, const int *fds, size_t count) {
     ssize_t n;
     do n = sendmsg(socket, &message, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : 0;
+    return n < 0 ? -errno : n;
 }
 
-int ml_recv_fds(int socket, int *fds, size_t max) {
-    char byte, space[CMSG_SPACE(sizeof(int) * max_passed)];
-    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
+int64_t ml_recv_fds(int socket, void *bytes, size_t size, int *fds, size_t max, size_t *found) {
+    char space[CMSG_SPACE(sizeof(int) * max_passed)];
+    struct iovec vector = {.iov_base = bytes, .iov_len = size};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1,
                              .msg_control = space, .msg_controllen = sizeof space};
     ssize_t n;
     do n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
     if (n < 0) return -errno;
-    if (n == 0) return -ECONNRESET;
-    size_t found = 0;
+    *found = 0;
     for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h; h = CMSG_NXTHDR(&message, h)) {
         if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS) continue;
         size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (size_t i = 0; i < count; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof fd);
-            if (found < max) fds[found++] = fd;
+            if (*found < max) fds[(*found)++] = fd;
             else close(fd);
         }
     }
-    return (int)found;
+    return n;
 }
 
 int64_t ml_peer_uid(int socket) {

@@ -54,6 +54,42 @@ package enum UnixSocket {
         Descriptor(owning: try checkNegative("accept", ml_accept(listener)))
     }
 
+    /// Sends bytes, and with the first of them descriptors, at most 8; they stay ours as well.
+    ///
+    /// Returns how many bytes were taken, at least one. The corresponding C function is `sendmsg`.
+    package static func send(
+        _ bytes: [UInt8], descriptors: [Int32], on socket: Int32
+    ) throws(SystemError) -> Int {
+        let count = bytes.withUnsafeBytes { bytes in
+            descriptors.withUnsafeBufferPointer { descriptors in
+                ml_send_fds(
+                    socket, bytes.baseAddress, bytes.count, descriptors.baseAddress,
+                    descriptors.count)
+            }
+        }
+        return Int(try checkNegative("sendmsg", count))
+    }
+
+    /// Reads bytes, none at the end, and the descriptors that came with them, the caller's to close.
+    ///
+    /// The corresponding C function is `recvmsg`.
+    package static func receive(
+        _ limit: Int, from socket: Int32
+    ) throws(SystemError) -> (bytes: [UInt8], descriptors: [Int32]) {
+        var bytes = [UInt8](repeating: 0, count: limit)
+        var descriptors = [Int32](repeating: -1, count: 8)
+        var found = 0
+        let count = bytes.withUnsafeMutableBytes { bytes in
+            descriptors.withUnsafeMutableBufferPointer { descriptors in
+                ml_recv_fds(
+                    socket, bytes.baseAddress, bytes.count, descriptors.baseAddress,
+                    descriptors.count, &found)
+            }
+        }
+        let read = Int(try checkNegative("recvmsg", count))
+        return (Array(bytes.prefix(read)), Array(descriptors.prefix(found)))
+    }
+
     /// The user at the other end.
     ///
     /// The corresponding C function is `getsockopt(SO_PEERCRED)`.

@@ -7,20 +7,25 @@ import Linux
 /// A hypervisor without a guest: it speaks QMP, agent, ready port and console on the descriptors
 /// of `Channels`, and misbehaves as FAKE_VMM says.
 ///
+/// With the word `qemu` there is a real QEMU in front of it: see `BlockVMM`.
+///
 /// FAKE_VMM holds words such as `boot=0.1 agent ignore-power`; `;` separates one start from the
 /// next (the last one repeats), counted in the file FAKE_COUNT.
 final class FakeVMM {
-    private var words: [String: String] = [:]
-    private let channels = Channels()
+    private(set) var words: [String: String] = [:]
+    let channels = Channels()
+    private let block: BlockVMM?
     private var timers: [(at: UInt64, run: (FakeVMM) -> Void)] = []
     private var qmp = LineBuffer(limit: 1 << 20)
     private var agent = LineBuffer(limit: 1 << 20)
     private var console = LineBuffer(limit: 1 << 20)
     private var presses = 0
     private var polls = 0
-    private var isFrozen = false
+    private(set) var isFrozen = false
 
-    init() {
+    /// `block` is the QEMU that this plays the guest of.
+    init(block: BlockVMM? = nil) {
+        self.block = block
         let starts = (environment("FAKE_VMM") ?? "").split(
             separator: ";", omittingEmptySubsequences: false)
         let count = countStarts()
@@ -35,11 +40,20 @@ final class FakeVMM {
             say(2, "qemu-system-x86_64: \(text.replacing("_", with: " "))\n")
             exit(1)
         }
+        // What the guest does begins when QEMU is there.
+        if block != nil { while true { turn() } }
+        if words["qemu"] != nil { BlockVMM.become(words) }
         say(channels.qmp, #"{"QMP": {"version": {}, "capabilities": ["oob"]}}"# + "\n")
         if words["garbage"] != nil { speakGarbage() }
         if words["flood"] != nil { flood() }
+        planAll()
+        while true { turn() }
+    }
+
+    /// What the guest is going to do by itself.
+    func planAll() {
         plan("boot") { $0.boot() }
-        plan("crash") { _ in kill(getpid(), SIGKILL) }
+        plan("crash") { kill($0.block == nil ? getpid() : getppid(), SIGKILL) }
         plan("panic") {
             $0.print("[    1.0] Kernel panic - not syncing: Attempted to kill init!")
             $0.shutDown("guest-reset")
@@ -54,14 +68,14 @@ final class FakeVMM {
             $0.event("BLOCK_IO_ERROR", #"{"node-name": "disk-data", "nospace": true}"#)
             $0.event("STOP", "{}")
         }
-        while true { turn() }
     }
 
     private func turn() {
-        let inputs = [channels.qmp, channels.agent, channels.console]
+        let inputs = [channels.qmp, channels.agent, channels.console] + (block?.inputs ?? [])
         var entries = inputs.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         poll(&entries, nfds_t(entries.count), 10)
         for entry in entries where entry.revents != 0 {
+            if let block, block.take(entry.fd, self) { continue }
             guard let bytes = try? read(entry.fd, 65536), !bytes.isEmpty else { exit(0) }
             switch entry.fd {
             case channels.qmp: for line in qmp.append(bytes) { answerQMP(line) }
@@ -105,9 +119,7 @@ final class FakeVMM {
         say(channels.qmp, "{\"return\": {}, \"id\": \(id)}\n")
         switch name {
         case "system_powerdown":
-            presses += 1
-            let needed = Int(words["presses"] ?? "1") ?? 1
-            if words["ignore-power"] == nil, presses >= needed { shutDown("guest-shutdown") }
+            pressed()
         case "quit": shutDown("host-qmp-quit")
         case "stop":
             event("STOP", "{}")
@@ -117,6 +129,12 @@ final class FakeVMM {
             event("RESUME", "{}")
         default: break
         }
+    }
+
+    func pressed() {
+        presses += 1
+        let needed = Int(words["presses"] ?? "1") ?? 1
+        if words["ignore-power"] == nil, presses >= needed { shutDown("guest-shutdown") }
     }
 
     private func answerAgent(_ line: [UInt8]) {
@@ -131,11 +149,14 @@ final class FakeVMM {
         switch name {
         case "guest-fsfreeze-freeze" where words["freeze"] != nil:
             isFrozen = true
-            say(channels.agent, #"{"return": 2}"# + "\n")
+            let answer = { self.say(self.channels.agent, #"{"return": 2}"# + "\n") }
+            // A guest writes out what it has before it is still.
+            if let block { block.flush(then: answer) } else { answer() }
         case "guest-fsfreeze-thaw" where words["freeze"] != nil:
             isFrozen = false
             print("thawed")
             say(channels.agent, #"{"return": 2}"# + "\n")
+            block?.letWrite(self)
         case "guest-sync-delimited":
             let id = request["arguments"]?["id"]?.integer ?? 0
             say(channels.agent, [0xFF] + [UInt8]("{\"return\": \(id)}\n".utf8))
@@ -161,17 +182,18 @@ final class FakeVMM {
 
     private func shutDown(_ reason: String) {
         event("SHUTDOWN", "{\"guest\": true, \"reason\": \"\(reason)\"}")
-        exit(0)
+        guard let block else { exit(0) }
+        block.powerOff()
     }
 
     private func event(_ name: String, _ data: String) {
         say(channels.qmp, "{\"event\": \"\(name)\", \"data\": \(data)}\n")
     }
 
-    private func print(_ line: String) { say(channels.console, line + "\r\n") }
+    func print(_ line: String) { say(channels.console, line + "\r\n") }
     private func text(_ line: [UInt8]) -> String { String(decoding: line, as: UTF8.self) }
-    private func say(_ fd: Int32, _ text: String) { say(fd, [UInt8](text.utf8)) }
-    private func say(_ fd: Int32, _ bytes: [UInt8]) {
+    func say(_ fd: Int32, _ text: String) { say(fd, [UInt8](text.utf8)) }
+    func say(_ fd: Int32, _ bytes: [UInt8]) {
         do { try write(fd, bytes) } catch { exit(0) }
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the supervisor's tests run as processes of their own: `supervise SPEC` is a supervisor on
 // its main thread, `ask SOCKET` tells whether a supervisor answers this user, `relay` forwards ports
-// over sockets that it inherits, anything else is the hypervisor that a supervisor starts.
+// over sockets that it inherits, `guest` plays the guest of a QEMU, anything else is the hypervisor that a supervisor starts.
 import Glibc
 import Linux
 import Supervisor
@@ -22,6 +22,8 @@ if CommandLine.arguments.count == 3, CommandLine.arguments[1] == "supervise" {
     print(answer.isEmpty ? "refused" : "answered")
 } else if CommandLine.arguments.count > 5, CommandLine.arguments[1] == "relay" {
     exit(relay(Array(CommandLine.arguments.dropFirst(2))))
+} else if CommandLine.arguments.dropFirst().elementsEqual([BlockVMM.word]) {
+    FakeVMM(block: BlockVMM()).run()
 } else {
     FakeVMM().run()
 }

@@ -49,10 +49,11 @@ int ml_signal_pipe(const int *signals, int count);
 /// pipe2 with O_CLOEXEC: ends[0] reads, ends[1] writes. Returns 0 or -errno.
 int ml_pipe(int ends[2]);
 
-/// Sends one byte and up to 8 descriptors. Returns 0 or -errno.
-int ml_send_fds(int socket, const int *fds, size_t count);
-/// Receives one byte and up to `max` descriptors (close-on-exec). Returns their number or -errno.
-int ml_recv_fds(int socket, int *fds, size_t max);
+/// Sends bytes and up to 8 descriptors with the first of them. Returns the bytes taken or -errno.
+int64_t ml_send_fds(int socket, const void *bytes, size_t size, const int *fds, size_t count);
+/// Receives bytes and up to `max` descriptors (close-on-exec). Returns the number of bytes, 0 at
+/// the end, or -errno.
+int64_t ml_recv_fds(int socket, void *bytes, size_t size, int *fds, size_t max, size_t *found);
 
 /// The uid of the process at the other end of a unix socket, or -errno.
 int64_t ml_peer_uid(int socket);
