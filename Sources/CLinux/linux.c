@@ -215,6 +215,13 @@ int ml_rename_noreplace(const char *from, const char *to) {
     return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0 ? -errno : 0;
 }
 
+// The number as <linux/fs.h> has it, which cannot stand beside glibc's <sys/mount.h>.
+#ifndef FICLONE
+#define FICLONE _IOW(0x94, 9, int)
+#endif
+
+int ml_clone_file(int to, int from) { return ioctl(to, FICLONE, from) < 0 ? -errno : 0; }
+
 int ml_hash_password(const char *password, char *out, size_t size) {
     char salt[CRYPT_GENSALT_OUTPUT_SIZE];
     // No random bytes given: libcrypt takes them from the kernel.

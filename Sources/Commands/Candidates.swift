@@ -14,6 +14,16 @@ extension Candidates {
             + existing.filter { !declared.contains($0) }.map { Candidate($0, "not declared") }
     }
 
+    /// The names of all snapshots.
+    static let snapshots = Candidates.found { _ in
+        guard let layout = try? Layout.standard(user: geteuid()) else { return [] }
+        let names = ((try? Files.list(layout.vms)) ?? []).flatMap { vm in
+            ((try? Files.list(layout.vm(vm).snapshots)) ?? [])
+                .filter { $0.hasSuffix(".json") }.map { Candidate(String($0.dropLast(5)), vm) }
+        }
+        return names
+    }
+
     /// The names of images that are declared, or that exist under ROOT.
     static let images = Candidates.found { arguments in
         let declared = declaredFleet(arguments)?.images.map(\.name) ?? []

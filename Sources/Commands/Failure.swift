@@ -113,6 +113,16 @@ extension Failure {
         }
     }
 
+    private init(_ error: SnapshotError) {
+        switch error {
+        case .badName: self.init(.usage, error.description)
+        case .unknown, .missingImage: self.init(.notFound, error.description)
+        case .busy: self.init(.locked, error.description)
+        case .exists, .nothing, .notHeld, .lost, .halfRestored, .taken, .failed:
+            self.init(.failed, error.description)
+        }
+    }
+
     private init(_ error: NetworkError) {
         switch error {
         case .missingTool(_, let package):
@@ -143,6 +153,7 @@ extension Failure {
         case let start as LifecycleError: self.init(start)
         case let image as ImageError: self.init(image)
         case let storage as StorageError: self.init(storage)
+        case let snapshot as SnapshotError: self.init(snapshot)
         case let network as NetworkError: self.init(network)
         case is CancellationError: self.init(.failed, "interrupted")
         default: self.init(.failed, "\(error)")

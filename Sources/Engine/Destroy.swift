@@ -9,6 +9,9 @@ extension Engine {
             let wasLive = await observer.observe(name).vm.phase.isLive
             _ = try await halt(name, files)
             reporter.working(name, "making fresh disks")
+            // Snapshots are of these disks, and go with them.
+            try await removeAllSnapshots(files)
+            Checkpoint.pass()
             try Files.remove(files.disks)
             Checkpoint.pass()
             guard wasLive else {
@@ -25,9 +28,13 @@ extension Engine {
             _ = try await halt(name, files)
             // The records go first: what a killed run leaves is a VM that is not there, and
             // disks that the next destroy or purge removes.
-            for path in [
-                files.current, files.generations, files.record, files.disks, files.logs, files.lock,
-            ] {
+            for path in [files.current, files.generations, files.record] {
+                try Files.remove(path)
+                Checkpoint.pass()
+            }
+            try await removeAllSnapshots(files)
+            Checkpoint.pass()
+            for path in [files.disks, files.logs, files.lock, files.imageMemory] + files.suspended {
                 try Files.remove(path)
                 Checkpoint.pass()
             }

@@ -46,7 +46,7 @@ package struct Engine: Sendable {
         if case .newer(let path, let version)? = damage(name) {
             throw StoreError.newer(path: path, version: version)
         }
-        try removeUnfinished(files)
+        try await removeUnfinished(files)
         let result = try await body(files)
         _ = consume lock
         return result
@@ -55,11 +55,14 @@ package struct Engine: Sendable {
     /// Removes what a killed run was writing: it is garbage under a name that nobody reads.
     ///
     /// Whoever holds the change lock is the only one who writes here.
-    private func removeUnfinished(_ files: VMLayout) throws {
+    private func removeUnfinished(_ files: VMLayout) async throws {
+        await abandonUnfinishedCopies(files)
         for folder in [files.path, files.identity, files.generations, files.disks] {
             for name in try Files.list(folder) where name.contains(".new") {
                 try Files.remove("\(folder)/\(name)")
             }
         }
+        await removeUnfinishedSnapshots(files)
+        await completeRestore(files)
     }
 }

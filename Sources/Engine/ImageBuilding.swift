@@ -109,13 +109,29 @@ extension Engine {
         return (digests, failures)
     }
 
-    /// Which VMs use an image now, or will at their next start, by digest.
+    /// Which VMs use an image now, will at their next start, or can go back to it, by digest.
+    ///
+    /// Kept generations and snapshots need theirs: what they go back to must start.
     package func imageUsers() async throws -> [String: [String]] {
         var users: [String: [String]] = [:]
         for report in try await observer.observeAll().reports {
-            let digests = [report.vm.applied, report.vm.running].compactMap { $0?.imageDigest }
+            let name = report.vm.name
+            let digests =
+                [report.vm.applied, report.vm.running].compactMap { $0?.imageDigest }
+                + (try store.generations(name).compactMap { try generationDigest(name, $0) })
+                + (try snapshots(name).map(\.generation.imageDigest))
             for digest in Set(digests) { users[digest, default: []].append(report.vm.name) }
         }
         return users
+    }
+
+    /// The image of a kept generation; one that cannot be read is nobody's to go back to.
+    private func generationDigest(_ name: String, _ number: Int) throws(StoreError) -> String? {
+        do {
+            return try store.generation(name, number)?.imageDigest
+        } catch {
+            if case .unreadable = error { return nil }
+            throw error
+        }
     }
 }

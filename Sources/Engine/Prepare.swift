@@ -14,6 +14,8 @@ extension Engine {
     /// identity and the credentials, and at last the word on what to do, `launch.json`.
     package func prepare(_ name: String) async throws {
         let files = layout.vm(name)
+        // Half of a restore must never be booted.
+        try await finishRestore(files)
         let user = try allocateUser(name)
         let (generation, identity) = try await makeLasting(name)
         let fleet = try store.record(name)?.fleet

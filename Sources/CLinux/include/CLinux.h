@@ -70,6 +70,9 @@ int ml_pidfd_send_signal(int pidfd, int signal);
 /// renameat2 with RENAME_NOREPLACE. Returns 0 or -errno.
 int ml_rename_noreplace(const char *from, const char *to);
 
+/// ioctl(FICLONE): lets `to` share all blocks of `from`. Returns 0 or -errno.
+int ml_clone_file(int to, int from);
+
 /// Hashes a password with yescrypt and a fresh salt into `out`. Returns 0 or -errno.
 int ml_hash_password(const char *password, char *out, size_t size);
 

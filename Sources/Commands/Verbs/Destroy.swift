@@ -15,7 +15,7 @@ enum DestroyVerbs {
         parameters: [Options.someVMs, Options.yes],
         examples: [.init("martlet recreate web", "Begin again with an empty /var and /home.")]
     ) { arguments in
-        try await lose("recreate", arguments, losses: data) { engine, name in
+        try await lose("recreate", arguments) { engine, name in
             try await engine.recreate(name)
         }
     }
@@ -26,7 +26,7 @@ enum DestroyVerbs {
         parameters: [Options.someVMs, Options.yes],
         examples: [.init("martlet destroy web", "Remove it, and keep its keys for the next one.")]
     ) { arguments in
-        try await lose("destroy", arguments, losses: data) { engine, name in
+        try await lose("destroy", arguments) { engine, name in
             try await engine.destroy(name)
             return "destroyed; its identity is kept"
         }
@@ -39,7 +39,7 @@ enum DestroyVerbs {
     ) { arguments in
         try await lose(
             "purge", arguments,
-            losses: { data($0) + ["the identity of \($0.vm.name): machine id and SSH host key"] }
+            further: { ["the identity of \($0.vm.name): machine id and SSH host key"] }
         ) { engine, name in
             try await engine.purge(name)
             return "purged"
@@ -51,15 +51,27 @@ enum DestroyVerbs {
         return ["the data volume of \(report.vm.name)\(size), with /var, /home and /root"]
     }
 
+    /// Snapshots go with the disks that they are of.
+    private static func snapshots(of name: String, _ session: Session) -> [String] {
+        do {
+            return try session.engine.snapshots(name).map { $0.loss(of: name) }
+        } catch {
+            return ["the snapshots of \(name), which cannot be read (\(error))"]
+        }
+    }
+
     private static func lose(
-        _ action: String, _ arguments: Arguments, losses: (VMReport) -> [String],
+        _ action: String, _ arguments: Arguments, further: (VMReport) -> [String] = { _ in [] },
         _ body: @escaping @Sendable (Engine, String) async throws -> String
     ) async throws {
         let session = try Session(arguments)
         let targets = try await session.targets(arguments[Options.someVMs])
         let names = targets.map(\.vm.name)
+        let losses = targets.flatMap { target in
+            data(target) + snapshots(of: target.vm.name, session) + further(target)
+        }
         try await Confirmation(
-            "\(action) \(names.joined(separator: " "))", losses: targets.flatMap(losses)
+            "\(action) \(names.joined(separator: " "))", losses: losses
         ).require(yes: arguments[Options.yes], session.printer)
         try await session.act(action, on: names, body)
     }
