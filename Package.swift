@@ -41,11 +41,12 @@ let package = Package(
         .plugin(name: "GuestPrograms", capability: .buildTool()),
         room("Hypervisors", "Fleets", "Linux"),
         room("Networking", "Fleets", "Linux", "CNftables"),
-        room("Storage", "Fleets", "Linux"),
+        room("Storage", "Fleets", "Linux", "CStorage"),
         room("Planning", "Fleets"),
         room("Fleets", "CYaml"),
         room("Linux", "CLinux"),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
+        .target(name: "CStorage"),
         .systemLibrary(
             name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(name: "CNftables"),
@@ -66,7 +67,7 @@ let package = Package(
         tests("Arguments"),
         tests("Commands", "Arguments", "Engine", "Fleets", "Linux", "Networking"),
         tests("Engine", "Images", "Networking", "Supervisor", "Fleets", "Linux", "Support"),
-        tests("Storage", "Linux", "Support"),
+        tests("Storage", "Fleets", "Linux", "Support"),
         tests(
             "Networking", "Fleets", "Linux", "Support",
             exclude: ["Lab/frames.py", "Lab/probe.py"]),

@@ -109,7 +109,17 @@ extension Failure {
         case .system(let system): self.init(system)
         case .missingTool(_, let package):
             self.init(.unavailable, error.description, hint: Failure.install(package))
-        case .noSpace, .shrink, .failed: self.init(.failed, error.description)
+        case .missingBackup: self.init(.notFound, error.description)
+        case .noSpace, .shrink, .failed, .damaged, .undecryptable, .cancelled:
+            self.init(.failed, error.description)
+        }
+    }
+
+    private init(_ error: BackupError) {
+        switch error {
+        case .badTarget: self.init(.usage, error.description)
+        case .noImage: self.init(.notFound, error.description)
+        case .busy, .exists, .failed: self.init(.failed, error.description)
         }
     }
 
@@ -155,6 +165,7 @@ extension Failure {
         case let storage as StorageError: self.init(storage)
         case let snapshot as SnapshotError: self.init(snapshot)
         case let network as NetworkError: self.init(network)
+        case let backup as BackupError: self.init(backup)
         case is CancellationError: self.init(.failed, "interrupted")
         default: self.init(.failed, "\(error)")
         }

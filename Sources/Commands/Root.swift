@@ -40,7 +40,7 @@ extension Commands {
                     PasswdVerb.command, AccessVerbs.connect,
                 ]),
             .init("IMAGES", [ImageVerbs.build, ImageVerbs.images, ImageVerbs.image]),
-            .init("STATE", [SnapshotVerbs.snapshot]),
+            .init("STATE", [SnapshotVerbs.snapshot, BackupVerbs.command]),
             .init(
                 "HOST",
                 [

@@ -187,7 +187,7 @@ extension Engine {
     }
 
     /// Waits until a VM that others come after is healthy, when it has checks.
-    private func awaitTurn(_ name: String) async throws {
+    func awaitTurn(_ name: String) async throws {
         guard let vm = try store.current(name)?.vm, !vm.health.isEmpty else { return }
         reporter.working(name, "waiting for its health checks")
         // Its supervisor knows better when it has been long enough: this bounds our own wait.

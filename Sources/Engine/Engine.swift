@@ -46,6 +46,7 @@ package struct Engine: Sendable {
         if case .newer(let path, let version)? = damage(name) {
             throw StoreError.newer(path: path, version: version)
         }
+        await endUnfinishedPicture(files)
         try await removeUnfinished(files)
         let result = try await body(files)
         _ = consume lock
@@ -64,5 +65,6 @@ package struct Engine: Sendable {
         }
         await removeUnfinishedSnapshots(files)
         await completeRestore(files)
+        await removeImported(files)
     }
 }

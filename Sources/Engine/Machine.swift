@@ -15,6 +15,8 @@ struct MachinePlan {
     let boot: BootFiles
     let entries: [LaunchSpec.FirmwareEntry]
     let oemStringFiles: [String]
+    /// Whether its user-mode network leads nowhere.
+    var isRestricted = false
 
     private var vm: VM { generation.vm }
 
@@ -62,7 +64,7 @@ struct MachinePlan {
             return LaunchSpec.Interface(
                 mac: interface.mac?.description ?? "",
                 backend: interface.isUser
-                    ? .user(forwards: forwards, restrict: false) : .tap(slot: slot))
+                    ? .user(forwards: forwards, restrict: isRestricted) : .tap(slot: slot))
         }
     }
 }

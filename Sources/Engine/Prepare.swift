@@ -61,7 +61,8 @@ extension Engine {
             generation: generation, files: files, uuid: identity.uuid,
             accelerator: accelerator(for: vm), hypervisor: try hypervisor(), boot: boot,
             entries: try writeEntries(vm, identity, image, files, user: user),
-            oemStringFiles: try writeOEMStrings(vm, files, user: user)
+            oemStringFiles: try writeOEMStrings(vm, files, user: user),
+            isRestricted: isVerifier(vm.name)
         ).superviseSpec()
     }
 

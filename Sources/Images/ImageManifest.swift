@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package import Fleets
+import Linux
 
 /// What an image consists of: the content of `manifest.json`.
 package struct ImageManifest: Sendable, Equatable {

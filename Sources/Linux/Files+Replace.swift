@@ -65,3 +65,15 @@ extension Files {
         }
     }
 }
+
+extension Files {
+    /// Gives a part of a file back to the disk; it reads as zeros, and the file keeps its size.
+    ///
+    /// The corresponding C function is `fallocate(FALLOC_FL_PUNCH_HOLE)`; EOPNOTSUPP where the file
+    /// system cannot.
+    package static func punchHole(
+        _ file: borrowing Descriptor, offset: Int64, length: Int64
+    ) throws(SystemError) {
+        try checkNegative("fallocate", ml_punch_hole(file.raw, offset, length))
+    }
+}

@@ -42,7 +42,6 @@ func unavailable(_ vm: VM) -> [Unavailable] {
     check("kernel.modules", !vm.kernel.modules.isEmpty, "further kernel modules")
     check("hardening", vm.hardening != plain.hardening, "hardening other than the standard")
     check("snapshots", vm.snapshots != nil, "scheduled snapshots")
-    check("backups", vm.backups != nil, "backups")
     check("warm", vm.warm, "warm start")
     check("mode", vm.mode != .immutable, "modes other than immutable")
     check(

@@ -8,6 +8,13 @@ package enum StorageError: Error, Equatable, CustomStringConvertible {
     case failed(what: String, output: String)
     case shrink(path: String, from: Int64, to: Int64)
     case noSpace(path: String)
+    /// A backup that is not, or no longer, what was written.
+    case damaged(path: String, reason: String)
+    /// An encrypted backup, and no key for it or another one.
+    case undecryptable(path: String, reason: String)
+    /// No such backup, or one without the backup that it rests on.
+    case missingBackup(String)
+    case cancelled
     case system(SystemError)
 
     package var description: String {
@@ -18,6 +25,12 @@ package enum StorageError: Error, Equatable, CustomStringConvertible {
         case .shrink(let path, let from, let to):
             "\(path) has \(from) bytes and cannot shrink to \(to): its file system would be cut off"
         case .noSpace(let path): "no space left on the disk that holds \(path)"
+        case .damaged(let path, let reason): "the backup \(path) is damaged: \(reason)"
+        case .undecryptable(let path, let reason):
+            "the backup \(path) cannot be decrypted: \(reason); the key is what 'backups.identity' "
+                + "or --identity names"
+        case .missingBackup(let text): text
+        case .cancelled: "interrupted"
         case .system(let error): error.description
         }
     }

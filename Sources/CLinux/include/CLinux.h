@@ -96,3 +96,6 @@ int ml_new_mounts(void);
 
 /// setns(CLONE_NEWNET) for the calling thread. Returns 0 or -errno.
 int ml_enter_network(int namespace_fd);
+
+/// fallocate with FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE. Returns 0 or -errno.
+int ml_punch_hole(int file, int64_t offset, int64_t length);

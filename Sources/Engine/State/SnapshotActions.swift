@@ -35,32 +35,39 @@ extension Engine {
     /// Goes back to a snapshot: stops the VM if it runs, and starts it again if it ran.
     package func restoreSnapshot(_ name: String, _ snapshot: String) async throws -> Restored {
         try await changing(name) { files in
-            let record = try self.snapshot(name, snapshot)
-            // All that can be known before comes before the stop.
-            let digest = record.generation.imageDigest
-            guard try images.resolve(digest) != nil else {
-                throw SnapshotError.missingImage(vm: name, snapshot: snapshot, digest: digest)
-            }
-            try await checkParts(of: record, files)
-            let before = try store.current(name)
-            let wasLive = await observer.observe(name).vm.phase.isLive
-            let stopped = wasLive ? try await halt(name, files) : nil
-            let safety: SnapshotRecord
-            do {
-                safety = try await restoreDisks(
-                    name, from: record, takesGeneration: true, files)
-            } catch let error as SnapshotError {
-                if case .halfRestored = error { throw error }
-                throw await startingAgain(name, after: error, wasLive, files)
-            } catch {
-                throw await startingAgain(name, after: error, wasLive, files)
-            }
-            try await makeLasting(name)
-            let seconds = wasLive ? try await launch(name, files) : nil
-            return Restored(
-                snapshot: record, safety: safety, stopped: stopped, seconds: seconds,
-                isPinned: before?.imageDigest != digest)
+            try await goBack(name, to: try self.snapshot(name, snapshot), files)
         }
+    }
+
+    /// The same for who holds the change lock; `more` runs when the disks are restored.
+    func goBack(
+        _ name: String, to record: SnapshotRecord, _ files: VMLayout,
+        more: () async throws -> Void = {}
+    ) async throws -> Restored {
+        // All that can be known before comes before the stop.
+        let digest = record.generation.imageDigest
+        guard try images.resolve(digest) != nil else {
+            throw SnapshotError.missingImage(vm: name, snapshot: record.name, digest: digest)
+        }
+        try await checkParts(of: record, files)
+        let before = try store.current(name)
+        let wasLive = await observer.observe(name).vm.phase.isLive
+        let stopped = wasLive ? try await halt(name, files) : nil
+        let safety: SnapshotRecord
+        do {
+            safety = try await restoreDisks(name, from: record, takesGeneration: true, files)
+        } catch let error as SnapshotError {
+            if case .halfRestored = error { throw error }
+            throw await startingAgain(name, after: error, wasLive, files)
+        } catch {
+            throw await startingAgain(name, after: error, wasLive, files)
+        }
+        try await more()
+        try await makeLasting(name)
+        let seconds = wasLive ? try await launch(name, files) : nil
+        return Restored(
+            snapshot: record, safety: safety, stopped: stopped, seconds: seconds,
+            isPinned: before?.imageDigest != digest)
     }
 
     /// The disks are as they were, and so is the VM to be.

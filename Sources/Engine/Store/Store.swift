@@ -38,6 +38,11 @@ package struct Store: Sendable {
         return record
     }
 
+    /// The fleet that a VM belongs to; nil for a throw-away one, and for none.
+    package func fleet(of name: String) throws(StoreError) -> String? {
+        try record(name)?.fleet
+    }
+
     /// The number of the generation that the next start uses; nil before the first.
     func currentNumber(_ name: String) throws(StoreError) -> Int? {
         let link = layout.vm(name).current
@@ -110,7 +115,7 @@ package struct Store: Sendable {
 }
 
 /// Tells whether a folder below `vms` can be one of ours.
-func isVMName(_ name: String) -> Bool {
+package func isVMName(_ name: String) -> Bool {
     !name.isEmpty && name.utf8.count <= 63
         && name.utf8.allSatisfy { $0 == 45 || (48...57).contains($0) || (97...122).contains($0) }
 }

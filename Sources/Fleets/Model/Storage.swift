@@ -222,7 +222,9 @@ package struct BackupPolicy: Record {
 
     package mutating func declare(_ key: Fields) {
         key("schedule", &schedule, "When backups are made; by hand only unless given.")
-        key.path("to", &to, "The directory they go to; ROOT/backups unless given.")
+        key.path(
+            "to", &to, unlessPrefixed: "restic:",
+            "Where they go: a directory, or restic:REPOSITORY; ROOT/backups unless given.")
         key("encrypt", &encrypt, "age recipients; without any, backups are not encrypted.")
         key.path(
             "identity", &identity,

@@ -31,10 +31,16 @@ package final class Fields {
     }
 
     /// A key that holds a path: a relative one starts at the folder of the file it stands in.
-    package func path(_ name: String, _ value: inout String?, _ help: String) {
+    ///
+    /// What begins with `prefix` is something else than a path, and stays as it is.
+    package func path(
+        _ name: String, _ value: inout String?, unlessPrefixed prefix: String? = nil, _ help: String
+    ) {
         let before = value
         self(name, &value, help)
-        if let text = value, text != before { value = resolve(name, text) }
+        guard let text = value, text != before else { return }
+        if let prefix, text.hasPrefix(prefix) { return }
+        value = resolve(name, text)
     }
 
     /// A path that must be given.

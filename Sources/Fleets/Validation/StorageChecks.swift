@@ -122,6 +122,16 @@ extension Validator {
 
     private func checkBackups(_ vm: VM) {
         guard let backups = vm.backups else { return }
+        if let to = backups.to, to.hasPrefix("restic:") {
+            let repository = to.dropFirst(7)
+            // Where a relative one is would depend on where martlet is called.
+            if !repository.hasPrefix("/"), !repository.contains(":") {
+                fail(
+                    vm, ["backups", "to"],
+                    "expected restic:REPOSITORY with a whole path or a protocol, such as "
+                        + "restic:/mnt/backup or restic:sftp:host:/backup, found '\(to)'")
+            }
+        }
         for (index, recipient) in backups.encrypt.enumerated()
         where !recipient.hasPrefix("age1") && !recipient.hasPrefix("ssh-") {
             fail(

@@ -18,6 +18,8 @@ package struct SHA256 {
         return hash.finish()
     }
 
+    package mutating func update(_ bytes: UnsafeRawBufferPointer) { update([UInt8](bytes)) }
+
     package mutating func update(_ bytes: [UInt8]) {
         length += UInt64(bytes.count)
         pending += bytes

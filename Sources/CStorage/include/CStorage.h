@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Libraries that only backups need, loaded when a backup is made or read: linked, they would cost
+// every start of martlet as much time as all the rest of it.
+#pragma once
+#include <archive.h>
+#include <archive_entry.h>
+#include <libnbd.h>
+
+#define ML_ARCHIVE_FUNCTIONS(X) \
+    X(archive_error_string) X(archive_errno) X(archive_filter_bytes) \
+    X(archive_write_new) X(archive_write_set_format_pax) X(archive_write_add_filter_zstd) \
+    X(archive_write_set_filter_option) X(archive_write_set_bytes_in_last_block) \
+    X(archive_write_open) X(archive_write_header) X(archive_write_data) \
+    X(archive_write_finish_entry) X(archive_write_close) X(archive_write_free) \
+    X(archive_read_new) X(archive_read_support_filter_zstd) X(archive_read_support_format_raw) \
+    X(archive_read_support_format_tar) X(archive_read_open) X(archive_read_next_header) \
+    X(archive_read_data) X(archive_read_data_block) X(archive_read_free) \
+    X(archive_entry_new) X(archive_entry_free) X(archive_entry_pathname) \
+    X(archive_entry_set_pathname) X(archive_entry_size) X(archive_entry_set_size) \
+    X(archive_entry_filetype) X(archive_entry_set_filetype) X(archive_entry_set_perm) \
+    X(archive_entry_set_mtime) X(archive_entry_sparse_add_entry)
+
+#define ML_NBD_FUNCTIONS(X) \
+    X(nbd_create) X(nbd_close) X(nbd_get_error) X(nbd_set_export_name) X(nbd_add_meta_context) \
+    X(nbd_can_meta_context) X(nbd_connect_socket) X(nbd_get_size) X(nbd_block_status) X(nbd_pread)
+
+#define ML_MEMBER(function) __typeof__(&function) _Nonnull function;
+struct ml_archive { ML_ARCHIVE_FUNCTIONS(ML_MEMBER) };
+struct ml_nbd { ML_NBD_FUNCTIONS(ML_MEMBER) };
+#undef ML_MEMBER
+
+/// The functions of libarchive, or NULL where it is not installed.
+const struct ml_archive *_Nullable ml_archive(void);
+/// The functions of libnbd, or NULL where it is not installed.
+const struct ml_nbd *_Nullable ml_nbd(void);
+
+/// Macros of archive.h that Swift does not see.
+enum { ml_archive_regular = AE_IFREG };
