@@ -29,7 +29,8 @@ extension Commands {
                 [
                     ListVerb.command, StatusVerb.command, EventsVerb.command, LifecycleVerbs.start,
                     LifecycleVerbs.stop, LifecycleVerbs.restart, LifecycleVerbs.kill,
-                    LifecycleVerbs.pause, LifecycleVerbs.unpause, WaitVerb.command,
+                    LifecycleVerbs.pause, LifecycleVerbs.unpause, SuspendVerbs.suspend,
+                    SuspendVerbs.resume, WaitVerb.command,
                     DestroyVerbs.recreate, DestroyVerbs.destroy, DestroyVerbs.purge,
                 ]),
             .init(

@@ -9,6 +9,7 @@ extension Engine {
             let wasLive = await observer.observe(name).vm.phase.isLive
             _ = try await halt(name, files)
             reporter.working(name, "making fresh disks")
+            try discardMemory(files)
             // Snapshots are of these disks, and go with them.
             try await removeAllSnapshots(files)
             Checkpoint.pass()
@@ -26,6 +27,7 @@ extension Engine {
     package func destroy(_ name: String) async throws {
         try await changing(name) { files in
             _ = try await halt(name, files)
+            try discardMemory(files)
             // The records go first: what a killed run leaves is a VM that is not there, and
             // disks that the next destroy or purge removes.
             for path in [files.current, files.generations, files.record] {

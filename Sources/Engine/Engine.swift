@@ -48,6 +48,7 @@ package struct Engine: Sendable {
         }
         await endUnfinishedPicture(files)
         try await removeUnfinished(files)
+        try await removeStaleMemory(files)
         let result = try await body(files)
         _ = consume lock
         return result

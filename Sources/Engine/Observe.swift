@@ -43,6 +43,10 @@ package struct Observer: Sendable {
             bootID: Clock.bootID(), controlStatus: held ? status : nil)
         var vm = ObservedVM(
             name: name, phase: .init(observation.state), reason: observation.reason)
+        if !held, savedMemory(files) != nil {
+            vm.phase = .suspended
+            vm.reason = nil
+        }
         readRecords(into: &vm, running: status?.generation ?? runRecord?.generation)
         return VMReport(vm: vm, observation: observation, run: held ? runRecord : nil)
     }

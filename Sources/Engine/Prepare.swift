@@ -13,16 +13,28 @@ extension Engine {
     /// It is the privileged half of a start: folders of the VM's user, the data volume, the
     /// identity and the credentials, and at last the word on what to do, `launch.json`.
     package func prepare(_ name: String) async throws {
+        try await prepare(name, resuming: false)
+    }
+
+    /// `resuming` keeps the word that the VM is suspended: its supervisor removes it in time.
+    func prepare(_ name: String, resuming: Bool) async throws {
         let files = layout.vm(name)
         // Half of a restore must never be booted.
         try await finishRestore(files)
+        if !resuming, observer.savedMemory(files) != nil { throw LifecycleError.suspended(name) }
         let user = try allocateUser(name)
         let (generation, identity) = try await makeLasting(name)
         let fleet = try store.record(name)?.fleet
         try checkPorts(generation.vm)
         try checkReach(name, [layout.run], by: user)
         try prepareFolders(files, user: user)
-        let spec = try superviseSpec(generation, identity, files)
+        if !resuming {
+            // What an earlier run left must not be taken for the end of this one.
+            try Files.remove(files.exitRecord)
+            try Files.remove(files.runRecord)
+        }
+        var spec = try superviseSpec(generation, identity, files)
+        spec.resume = resuming ? files.memory : nil
         Checkpoint.pass()
         try await attach(generation.vm, fleet: fleet, files)
         Checkpoint.pass()
@@ -104,9 +116,6 @@ extension Engine {
 
     private func prepareFolders(_ files: VMLayout, user: UInt32?) throws {
         try makeFolder(files.logs, ownedBy: user)
-        // What an earlier run left must not be taken for the end of this one.
-        try Files.remove(files.exitRecord)
-        try Files.remove(files.runRecord)
         try Files.makeFolder(layout.run)
         // The VM's user must pass through to its sockets, and list nothing.
         try Files.makeFolder(files.run, mode: 0o711)
@@ -166,7 +175,7 @@ extension Engine {
         }
     }
 
-    private func hypervisor() throws -> String {
+    func hypervisor() throws -> String {
         // For tests: a program that behaves as QEMU would, or does not.
         if let path = environment("MARTLET_QEMU") { return path }
         guard let path = findProgram(QEMU.program) else {
@@ -175,7 +184,7 @@ extension Engine {
         return path
     }
 
-    private func accelerator(for vm: VM) -> Hypervisors.Accelerator {
+    func accelerator(for vm: VM) -> Hypervisors.Accelerator {
         switch vm.accelerator {
         case .tcg: .tcg
         case .kvm: .kvm

@@ -14,10 +14,20 @@ package enum LifecycleError: Error, Equatable, CustomStringConvertible {
     case notRunning(vm: String, phase: String)
     case missingImage(vm: String, digest: String)
     case unreachable(vm: String, folder: String, user: UInt32)
+    case suspended(String)
+    case cannotSuspend(vm: String, reason: String)
+    case cannotResume(vm: String, reason: String)
     case noPrivilegeForNetworks(vm: String)
 
     package var description: String {
         switch self {
+        case .suspended(let vm):
+            "\(vm) is suspended: 'martlet resume \(vm)' goes on where it was, and 'martlet start "
+                + "--discard-memory \(vm)' boots it afresh, as after a power cut"
+        case .cannotSuspend(let vm, let reason): "\(vm) cannot be suspended: \(reason)"
+        case .cannotResume(let vm, let reason):
+            "\(vm) cannot go on where it was: \(reason); 'martlet start --discard-memory \(vm)' "
+                + "boots it afresh, as after a power cut"
         case .notCreated(let vm): "\(vm) does not exist yet: 'martlet up \(vm)' makes it"
         case .failed(let vm, let reason): "\(vm) did not start: \(reason)"
         case .privilegedPort(let vm, let port):
@@ -41,8 +51,13 @@ package enum LifecycleError: Error, Equatable, CustomStringConvertible {
 
 extension Engine {
     /// Starts a VM that does not run, and returns when its guest is up, with the seconds that took.
-    package func start(_ name: String) async throws -> Double {
-        try await changing(name) { files in try await launch(name, files) }
+    ///
+    /// One that is suspended is refused unless its memory may be lost.
+    package func start(_ name: String, discardingMemory: Bool = false) async throws -> Double {
+        try await changing(name) { files in
+            if discardingMemory { try discardMemory(files) }
+            return try await launch(name, files)
+        }
     }
 
     func launch(_ name: String, _ files: VMLayout) async throws -> Double {
@@ -53,6 +68,13 @@ extension Engine {
         try await prepare(name)
         Checkpoint.pass()
         reporter.working(name, "booting")
+        try await startPrepared(name, files)
+        Checkpoint.pass()
+        return try await awaitBoot(name)
+    }
+
+    /// Starts what `prepare` made ready; returns when the hypervisor has taken all devices.
+    func startPrepared(_ name: String, _ files: VMLayout) async throws {
         do {
             try await startSupervisor(name, files)
         } catch {
@@ -60,8 +82,6 @@ extension Engine {
             try? await detach(name)
             throw error
         }
-        Checkpoint.pass()
-        return try await awaitBoot(name)
     }
 
     /// Starts `martlet supervise NAME` as the VM's own user, in a session of its own: it outlives us.

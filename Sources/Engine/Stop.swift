@@ -72,13 +72,14 @@ extension Engine {
             // Who else changes the VM now sees to it himself.
             try? await changing(name) { _ in
                 let now = await observer.observe(name)
-                if !now.vm.phase.isLive, now.observation.exit != nil { try await release(name) }
+                let hasEnded = now.observation.exit != nil || now.vm.phase == .suspended
+                if !now.vm.phase.isLive, hasEnded { try await release(name) }
             }
         }
     }
 
     /// Waits until neither supervisor nor hypervisor hold the VM's lock.
-    private func awaitRelease(_ name: String, _ files: VMLayout) async throws {
+    func awaitRelease(_ name: String, _ files: VMLayout) async throws {
         let patience = Clock.monotonic() + 15_000_000_000
         while try FileLock.isHeld(files.lock) {
             guard Clock.monotonic() < patience else {

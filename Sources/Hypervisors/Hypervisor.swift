@@ -9,6 +9,9 @@ package protocol Hypervisor: Sendable {
 
     /// The arguments after the program's name; pure.
     func commandLine(_ spec: LaunchSpec, _ channels: Channels) throws(LaunchError) -> [String]
+
+    /// Further arguments that make it wait for memory instead of booting.
+    var waitForMemory: [String] { get }
 }
 
 /// The descriptor numbers that the hypervisor inherits, as it sees them.

@@ -201,6 +201,9 @@ private struct Planner {
     }
 
     private func stopped(_ changes: [Change]) -> Plan.Step? {
+        if observed.phase == .suspended, changes.contains(where: { $0.consequence > .live }) {
+            return suspended(changes)
+        }
         var actions: [Action] = changes.isEmpty ? [] : [.update]
         var all = changes.map {
             Change(
@@ -217,6 +220,20 @@ private struct Planner {
             all.append(Change(vm: vm.name, action: .start, consequence: .live, reason: why))
         }
         return actions.isEmpty ? nil : Plan.Step(vm: vm.name, actions: actions, changes: all)
+    }
+
+    /// The memory fits only the machine that it was in, so nothing of it is changed meanwhile.
+    private func suspended(_ changes: [Change]) -> Plan.Step {
+        let name = vm.name
+        return Plan.Step(
+            vm: name, actions: [.refuse],
+            changes: changes.filter { $0.consequence > .live }.map {
+                Change(
+                    vm: name, action: .refuse, consequence: .restart, field: $0.field,
+                    from: $0.from, to: $0.to,
+                    reason: "it is suspended, and its memory would be lost: first 'martlet resume "
+                        + "\(name)', or 'martlet start --discard-memory \(name)'")
+            })
     }
 
     private func action(for consequence: Consequence) -> Action {

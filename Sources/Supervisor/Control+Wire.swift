@@ -31,6 +31,7 @@ extension ControlRequest {
         case .freeze(let pause, let limit):
             ["do": "freeze", "pause": .bool(pause), "limit": .number(limit)]
         case .thaw: ["do": "thaw"]
+        case .suspend(let memory): ["do": "suspend", "memory": .string(memory)]
         }
     }
 
@@ -64,6 +65,9 @@ extension ControlRequest {
             self = .freeze(
                 pause: wire["pause"]?.bool ?? false, limit: wire["limit"]?.number ?? 30)
         case "thaw": self = .thaw
+        case "suspend":
+            guard let memory = wire["memory"]?.string else { return nil }
+            self = .suspend(memory: memory)
         default: return nil
         }
     }

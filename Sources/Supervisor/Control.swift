@@ -28,6 +28,9 @@ package enum ControlRequest: Sendable, Equatable {
     /// Holds the guest's file systems still until `thaw`, until this connection ends, or for `limit`
     /// seconds. `pause` holds its CPUs as well. The reply is a `HeldGuest`.
     case freeze(pause: Bool, limit: Double)
+    /// Writes the guest's memory into this file, which is there and empty, and ends. Answered when it
+    /// has.
+    case suspend(memory: String)
     /// Lets go of what `freeze` on this connection holds. The reply is a `ReleasedGuest`.
     case thaw
 }
@@ -76,7 +79,7 @@ package struct ExecResult: Sendable, Equatable {
 package struct VMEvent: Sendable, Equatable {
     package enum Kind: String, Sendable {
         case launched, booted, health, paused, unpaused, stopping, ended, restarting, bootMissed
-        case failed
+        case failed, suspended, resumed
     }
     package var vm: String
     /// Seconds since 1970.

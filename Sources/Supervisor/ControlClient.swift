@@ -61,6 +61,10 @@ package struct ControlClient: Sendable {
 
     package func pause() async throws { try await done(.pause) }
     package func unpause() async throws { try await done(.unpause) }
+    /// Writes the guest's memory into a file that is there and empty, and ends the VM.
+    package func suspend(memory: String) async throws {
+        try await done(.suspend(memory: memory))
+    }
 
     /// Shuts the guest down and starts it again; returns when the hypervisor runs again.
     package func restart(grace: Double? = nil) async throws {

@@ -31,6 +31,18 @@ struct Lifecycle: Sendable {
         case hypervisorPaused(reason: String?)
         case hypervisorResumed
         case agentRefused
+        /// The whole VM is to go to disk.
+        case suspend
+        /// All of its memory is in the file, and on disk.
+        case saved
+        /// The exit record says `suspended`.
+        case savedForGood
+        case saveFailed(String)
+        /// The hypervisor has all of the memory again; nothing runs yet.
+        case loaded
+        /// What was saved can never be loaded again.
+        case memoryForgotten
+        case loadFailed(String)
     }
 
     enum Timer: String, Sendable { case bootDeadline, relaunch, agentWindow, button, grace, quit }
@@ -45,6 +57,12 @@ struct Lifecycle: Sendable {
         case kill
         case pause
         case resume
+        /// Pauses the CPUs and writes the memory out.
+        case save
+        /// Writes the exit record that says `suspended`.
+        case keepSaved
+        case load
+        case forgetMemory
         case announce(VMEvent.Kind, String?)
         /// Answers everyone who waits for this.
         case resolve(Wait, ControlReply)
@@ -52,11 +70,13 @@ struct Lifecycle: Sendable {
     }
 
     /// What a client of the control socket may be waiting for.
-    enum Wait: Sendable { case stop, restart, pause, unpause }
+    enum Wait: Sendable { case stop, restart, pause, unpause, suspend }
 
     enum Phase: Sendable, Equatable {
         case idle, starting, running, paused
         case stopping(StopMethod)
+        /// Going to disk; once `saved`, that cannot be taken back.
+        case suspending(saved: Bool)
         /// Killed because it did not boot; it is not gone yet.
         case abandoned(String)
         case backoff
@@ -66,15 +86,20 @@ struct Lifecycle: Sendable {
     private(set) var boot: SuperviseSpec.Boot
     private(set) var policy: SuperviseSpec.Restart
     private(set) var stopGrace: Double
-    private(set) var phase = Phase.idle
+    var phase = Phase.idle
     private(set) var restarts = 0
     private(set) var bootMisses = 0
     /// What went wrong last, in a sentence.
     private(set) var reason: String?
 
+    /// Memory that was saved waits to be loaded: until it is, it must not be lost.
+    var isResuming: Bool
+    /// Why it could not be loaded.
+    var loadFailure: String?
+
     private var attempt = 1
     private var accepted = false
-    private var everAccepted = false
+    var everAccepted = false
     private var shutdownReason: String?
     private var panic: String?
     private var initError: String?
@@ -82,7 +107,8 @@ struct Lifecycle: Sendable {
     private var stopBegan: Double = 0
     private var restartAfter = false
 
-    init(_ spec: SuperviseSpec) {
+    init(_ spec: SuperviseSpec, resuming: Bool = false) {
+        isResuming = resuming
         boot = spec.boot
         policy = spec.restart
         stopGrace = spec.stopGrace
@@ -121,6 +147,8 @@ struct Lifecycle: Sendable {
         case .pause, .unpause, .hypervisorPaused, .hypervisorResumed: return paused(event)
         case .agentRefused:
             return phase == .stopping(.agent) ? pressButton(first: true) : []
+        case .suspend, .saved, .savedForGood, .saveFailed: return suspension(event)
+        case .loaded, .memoryForgotten, .loadFailed: return resumption(event)
         }
     }
 
@@ -130,7 +158,7 @@ struct Lifecycle: Sendable {
         case .idle, .starting, .abandoned, .backoff: .starting
         case .running: .running
         case .paused: .paused
-        case .stopping: .stopping
+        case .stopping, .suspending: .stopping
         case .left(let ending): ending.isFailure ? .failed : .stopped
         }
     }
@@ -151,6 +179,7 @@ extension Lifecycle {
     private mutating func hypervisorAccepted() -> [Effect] {
         guard !accepted else { return [] }
         accepted = true
+        if isResuming { return [.load] }
         everAccepted = true
         return [.announce(.launched, nil), .resolve(.restart, .done)]
     }
@@ -186,6 +215,9 @@ extension Lifecycle {
 
 extension Lifecycle {
     private mutating func ended(_ exit: Exit, _ detail: String?, _ now: Double) -> [Effect] {
+        if let effects = resumptionEnded(detail ?? "the hypervisor ended with \(exit)") {
+            return effects
+        }
         let before = phase
         let disarm = [Timer.bootDeadline, .agentWindow, .button, .grace, .quit]
             .map(Effect.disarm)
@@ -207,6 +239,11 @@ extension Lifecycle {
                 return [.announce(.restarting, "on request"), .launch]
             }
             return leave(.stopped, nil, method, [.resolve(.stop, reply)])
+        case .suspending(saved: true):
+            return leave(.suspended, nil, nil, [.resolve(.suspend, .done)])
+        case .suspending(saved: false):
+            let why = "the hypervisor ended with \(exit)" + hint(detail)
+            return [.resolve(.suspend, .failed(why))] + crashed(why, now)
         case .abandoned(let why):
             return missedBoot(why + hint(detail))
         case .starting where !accepted:
@@ -261,7 +298,7 @@ extension Lifecycle {
         ]
     }
 
-    private mutating func leave(
+    mutating func leave(
         _ ending: ExitRecord.Ending, _ why: String?, _ method: StopMethod? = nil,
         _ first: [Effect] = []
     ) -> [Effect] {
@@ -269,10 +306,11 @@ extension Lifecycle {
         reason = why
         let gone = ControlReply.failed(why ?? "the VM has stopped")
         return first + [
-            .announce(ending.isFailure ? .failed : .ended, why),
+            .announce(ending.isFailure ? .failed : ending == .suspended ? .suspended : .ended, why),
             // Whoever asked for a stop gets what he wanted, even if the guest was faster.
             .resolve(.stop, .stopped(method: method, seconds: 0)),
             .resolve(.restart, gone), .resolve(.pause, gone), .resolve(.unpause, gone),
+            .resolve(.suspend, gone),
             .leave(ending, reason: why, method: method),
         ]
     }
@@ -285,6 +323,7 @@ extension Lifecycle {
         _ wanted: Double?, _ agent: Bool, _ now: Double, thenRestart: Bool
     ) -> [Effect] {
         let grace = wanted ?? stopGrace
+        if isResuming { return giveUpLoading("it was stopped while its memory was loaded") }
         switch phase {
         case .idle, .left:
             return []
@@ -299,6 +338,9 @@ extension Lifecycle {
             restartAfter = restartAfter && thenRestart
             if wanted != nil { effects.append(.arm(.grace, seconds: grace)) }
             return effects
+        case .suspending:
+            // Whoever wants it stopped is answered when it has gone to disk.
+            return thenRestart ? [.resolve(.restart, .failed("it is being suspended"))] : []
         case .abandoned:
             stopBegan = now
             restartAfter = thenRestart
@@ -329,11 +371,13 @@ extension Lifecycle {
     }
 
     private mutating func kill(_ now: Double) -> [Effect] {
+        if isResuming { return giveUpLoading("it was killed while its memory was loaded") }
         switch phase {
+        case .suspending(saved: true): return [.kill]
         case .idle, .left: return []
         case .backoff: return [.disarm(.relaunch)] + leave(.stopped, nil)
         case .stopping: break
-        case .starting, .running, .paused, .abandoned: stopBegan = now
+        case .starting, .running, .paused, .abandoned, .suspending: stopBegan = now
         }
         var effects: [Effect] = [.announce(.stopping, nil), .kill]
         if restartAfter {
@@ -348,6 +392,7 @@ extension Lifecycle {
         switch (timer, phase) {
         case (.bootDeadline, .starting):
             let seconds = Int(boot.deadline)
+            if isResuming { return giveUpLoading("its memory was not loaded within \(seconds) s") }
             phase = .abandoned("the guest did not report that it is up within \(seconds) s")
             return [.kill]
         case (.relaunch, .backoff):
@@ -363,6 +408,8 @@ extension Lifecycle {
             ]
         case (.quit, .stopping(.quit)):
             phase = .stopping(.kill)
+            return [.kill]
+        case (.quit, .suspending(saved: true)):
             return [.kill]
         default:
             // A timer that was overtaken by what it waited for.

@@ -23,11 +23,11 @@ final class Machine {
     /// `taps` stay ours as well: a hypervisor that is started again gets the same ones.
     init(
         _ spec: SuperviseSpec, _ hypervisor: any Hypervisor, lock: borrowing FileLock,
-        taps: [Int32], _ reactor: Reactor
+        taps: [Int32], resuming: Bool, _ reactor: Reactor
     ) throws {
         let channels = Channels(taps: taps.count)
-        var program = Program(
-            spec.hypervisor, try hypervisor.commandLine(spec.launch, channels))
+        let line = try hypervisor.commandLine(spec.launch, channels)
+        var program = Program(spec.hypervisor, line + (resuming ? hypervisor.waitForMemory : []))
         program.environment = spec.environment
         program.dieWithParent = SIGKILL
         program.folder = "/"

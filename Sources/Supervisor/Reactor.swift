@@ -117,10 +117,20 @@ final class Stream {
     }
 
     /// Writes what fits and keeps the rest; false when that would exceed the bound and nothing was kept.
+    ///
+    /// A descriptor goes with the first byte, which therefore has to be taken at once.
     @discardableResult
-    func send(_ bytes: [UInt8]) -> Bool {
+    func send(_ bytes: [UInt8], passing descriptor: Int32? = nil) -> Bool {
         guard !closed else { return false }
         if pending.count + bytes.count > limit { return false }
+        var bytes = bytes[...]
+        if let descriptor {
+            guard pending.isEmpty,
+                let taken = try? UnixSocket.send(
+                    Array(bytes), descriptors: [descriptor], on: fd)
+            else { return false }
+            bytes = bytes.dropFirst(taken)
+        }
         pending += bytes
         flush()
         return true

@@ -70,6 +70,8 @@ package struct ExitRecord: Codable, Sendable, Equatable {
         case stopped
         /// The guest powered itself off.
         case poweredOff
+        /// Its memory is on disk, and counts for as long as this record is there.
+        case suspended
         /// The hypervisor could not be started.
         case startFailed
         /// No boot within the deadline, retries included.
@@ -79,7 +81,9 @@ package struct ExitRecord: Codable, Sendable, Equatable {
         /// Too many crashes in too short a time.
         case crashLoop
 
-        package var isFailure: Bool { self != .stopped && self != .poweredOff }
+        package var isFailure: Bool {
+            self != .stopped && self != .poweredOff && self != .suspended
+        }
     }
 
     package var run: String
@@ -94,4 +98,6 @@ package struct ExitRecord: Codable, Sendable, Equatable {
     package var stopMethod: StopMethod?
     package var restarts: Int
     package var bootMisses: Int
+    /// What was saved; nil unless it was suspended.
+    package var saved: SavedMemory?
 }

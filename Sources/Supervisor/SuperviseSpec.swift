@@ -19,6 +19,8 @@ package struct SuperviseSpec: Codable, Sendable, Equatable {
     /// Seconds that a guest has to shut down by itself.
     package var stopGrace: Double = 30
     package var health: [HealthCheck] = []
+    /// The file of saved memory to go on from, for as long as the exit record says `suspended`.
+    package var resume: String?
 
     package init(
         name: String, generation: Int, imageDigest: String, launch: LaunchSpec,

@@ -5,10 +5,15 @@ import Hypervisors
 /// QMP on the one side, the clients of the control socket on the other.
 extension Supervisor {
     /// Sends a QMP command; a reply is passed on, and an error without a listener is logged.
-    func send(_ command: QMP.Command, _ then: ((QMP.Message) -> Void)? = nil) {
+    ///
+    /// A descriptor goes along with it, and stays ours as well.
+    func send(
+        _ command: QMP.Command, passing descriptor: Int32? = nil,
+        _ then: ((QMP.Message) -> Void)? = nil
+    ) {
         qmpNumber += 1
         if let then { qmpReplies[qmpNumber] = then }
-        machine?.qmp.send(command.encoded(id: qmpNumber))
+        machine?.qmp.send(command.encoded(id: qmpNumber), passing: descriptor)
     }
 
     func qmpLine(_ line: [UInt8]) {
@@ -103,6 +108,10 @@ extension Supervisor {
             }
         case .freeze(let pause, let limit): freeze(client, pause: pause, limit: limit)
         case .thaw: thaw(client)
+        case .suspend(let memory):
+            control.wait(client, for: .suspend)
+            if lifecycle.state == .running { savedTo = memory }
+            handle(.suspend)
         }
     }
 

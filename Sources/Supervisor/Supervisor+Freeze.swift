@@ -127,7 +127,7 @@ extension ControlRequest {
     /// Whether the guest agent is needed for it, or the guest must be able to end.
     var needsThawedGuest: Bool {
         switch self {
-        case .exec, .agent, .stop, .restart, .pause, .unpause: true
+        case .exec, .agent, .stop, .restart, .pause, .unpause, .suspend: true
         case .status, .kill, .reload, .hypervisor, .events, .freeze, .thaw: false
         }
     }

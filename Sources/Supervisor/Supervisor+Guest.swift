@@ -122,6 +122,7 @@ extension Supervisor {
             }
         }
         if agent.isAlive, spec.boot.signal == .agent { handle(.booted) }
+        if agent.isAlive, clockIsLate { setClock() }
         guard let deadline = agent.deadline else { return reactor.disarm("agent") }
         reactor.arm("agent", after: max(0, deadline - Reactor.now)) { [unowned self] in
             carry(agent.tick(at: Reactor.now))

@@ -42,6 +42,12 @@ package final class Supervisor {
     var ioError: String?
     /// The client that holds the guest's file systems still, if one does.
     var hold: Hold?
+    /// Where the memory goes, or has gone, of a VM that is being suspended.
+    var savedTo: String?
+    /// The file of that memory, or of what is loaded, while it is open.
+    var memoryFile: Int32?
+    /// The guest was away, and its clock is late.
+    var clockIsLate = false
     private var exitCode: Int32?
 
     /// Runs a VM until it is stopped or given up: 0 and 1; 75 when it already runs elsewhere.
@@ -88,7 +94,7 @@ package final class Supervisor {
         control = try ControlServer(reactor, socket: spec.paths.control)
         console = try Console(reactor, socket: spec.paths.console, log: spec.paths.consoleLog)
         events = try BoundedLog(spec.paths.eventLog, limit: EventLog.limit)
-        lifecycle = Lifecycle(spec)
+        lifecycle = Lifecycle(spec, resuming: Supervisor.hasSavedMemory(spec))
         health = HealthTracker(spec.health)
     }
 
@@ -162,6 +168,10 @@ extension Supervisor {
         case .kill: machine?.child.signal(SIGKILL)
         case .pause: send(.stop)
         case .resume: send(.resume)
+        case .save: save()
+        case .keepSaved: keepSaved()
+        case .load: load()
+        case .forgetMemory: forgetMemory()
         case .announce(let kind, let detail): announce(kind, detail)
         case .resolve(let wait, let reply): control.resolve(wait, reply)
         case .leave(let ending, let reason, let method): leave(ending, reason, method)
@@ -170,7 +180,8 @@ extension Supervisor {
 
     private func launch() {
         do {
-            let machine = try Machine(spec, hypervisor, lock: lock, taps: taps, reactor)
+            let machine = try Machine(
+                spec, hypervisor, lock: lock, taps: taps, resuming: lifecycle.isResuming, reactor)
             self.machine = machine
             launchedAt = Clock.now()
             bootedAt = nil
@@ -232,6 +243,7 @@ extension Supervisor {
         carry(agent.port(open: false, at: Reactor.now))
         self.machine = nil
         forgetHold()
+        closeMemory()
         for index in spec.health.indices { reactor.disarm("health-\(index)") }
         let said = Machine.explain(machine.errorLines, spec.launch)
         handle(.ended(exit, detail: lastError ?? said))
@@ -248,6 +260,7 @@ extension Supervisor {
             report.started()
             notify.send("READY=1", "MAINPID=\(getpid())", "STATUS=booting")
         case .booted: booted()
+        case .resumed: resumed()
         case .stopping: notify.send("STOPPING=1", "STATUS=stopping")
         default: notify.send("STATUS=\(kind.rawValue)\(text)")
         }
@@ -256,17 +269,26 @@ extension Supervisor {
     private func leave(
         _ ending: ExitRecord.Ending, _ reason: String?, _ method: StopMethod?
     ) {
-        let record = ExitRecord(
-            run: run, name: spec.name, generation: spec.generation, ending: ending,
-            endedAt: Clock.now(), reason: reason, stopMethod: method,
-            restarts: lifecycle.restarts, bootMisses: lifecycle.bootMisses)
+        if let reason, ending.isFailure { report.failed(reason) }
+        exitCode = ending.isFailure ? 1 : 0
+        // The record that is there says that the VM is suspended, and so it is.
+        if lifecycle.isResuming || ending == .suspended { return }
         do {
-            try Files.write(spec.paths.exitRecord, encoded(record), mode: 0o644)
+            try writeExitRecord(ending, reason, method)
         } catch {
             log.error("\(spec.name): the exit record is lost: \(error)")
         }
-        if let reason, ending.isFailure { report.failed(reason) }
-        exitCode = ending.isFailure ? 1 : 0
+    }
+
+    func writeExitRecord(
+        _ ending: ExitRecord.Ending, _ reason: String? = nil, _ method: StopMethod? = nil,
+        saved: SavedMemory? = nil
+    ) throws {
+        let record = ExitRecord(
+            run: run, name: spec.name, generation: spec.generation, ending: ending,
+            endedAt: Clock.now(), reason: reason, stopMethod: method,
+            restarts: lifecycle.restarts, bootMisses: lifecycle.bootMisses, saved: saved)
+        try Files.write(spec.paths.exitRecord, encoded(record), mode: 0o644)
     }
 
     private func writeRunRecord() throws {

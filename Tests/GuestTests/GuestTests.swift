@@ -62,6 +62,36 @@ struct GuestTests {
         _ = try await child.wait()
     }
 
+    @Test func suspendedAndResumedItGoesOn() async throws {
+        let boot = try #require(try await martlet.listed()["bootSeconds"]?.number)
+        let program = try await martlet.inGuest(
+            "echo kept >/run/mark; setsid sleep 3600 >/dev/null 2>&1 & echo $!")
+        let suspend = try await martlet("suspend", "guest")
+        try #require(suspend.exit == .code(0), "\(suspend.text)\(suspend.errorText)")
+        #expect(try await martlet.listed()["state"] == "suspended")
+        // Its clock would be late by so much.
+        try await Task.sleep(for: .seconds(3))
+        let resume = try await martlet("resume", "guest")
+        try #require(
+            resume.exit == .code(0), "\(resume.text)\(resume.errorText)\(martlet.traces())")
+        let seconds = try #require(try await martlet.listed()["bootSeconds"]?.number)
+        #expect(seconds < boot / 2, "a resume took \(seconds) s, a boot \(boot) s")
+        let name = try await martlet.inGuest("cat /run/mark /proc/\(program)/comm")
+        #expect(name == "kept\nsleep")
+        // The agent sets it as soon as it answers.
+        var late: Int64 = 0
+        for _ in 1...30 {
+            late = Clock.now() - (Int64(try await martlet.inGuest("date +%s")) ?? 0)
+            if abs(late) <= 2 { break }
+            try await Task.sleep(for: .seconds(1))
+        }
+        #expect(abs(late) <= 2)
+        // Its forwards are there again.
+        let greeting = "read -t 30 -n 4 x </dev/tcp/127.0.0.1/\(BootedGuest.port); echo $x"
+        #expect(try await Program("/bin/bash", ["-c", greeting]).capture().text == "SSH-\n")
+        _ = try await martlet.inGuest("kill \(program)")
+    }
+
     @Test func severalEnterAtOnce() async throws {
         let answers = try await withThrowingTaskGroup(of: String.self) { group in
             for number in 1...5 {

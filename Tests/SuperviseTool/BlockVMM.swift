@@ -20,6 +20,7 @@ import Linux
 /// - a write waits while the file systems are frozen or the CPUs are paused, and is answered then
 ///   (its client gives up after 30 s, and the write happens all the same),
 /// - freezing flushes first, and a write without a flush is not promised to outlive a power cut,
+/// - suspended and resumed it goes on: it does not boot, and its agent is there at once,
 /// - what `qemu-io` printed is the reply: QEMU itself prints it elsewhere and reports no failure.
 /// Not there: virtio queues, RAM that changes, shares and whatever needs a program in the guest.
 final class BlockVMM {
@@ -38,6 +39,8 @@ final class BlockVMM {
     private var printing: Set<Int64> = []
     private var waiting: [[UInt8]] = []
     private var isPaused = false
+    /// It was suspended, and has not been resumed yet.
+    private lazy var isAsleep = (environment("FAKE_VMM") ?? "").contains("incoming")
     private var hasBegun = false
     private var isLeaving = false
 
@@ -97,9 +100,11 @@ final class BlockVMM {
         }
         if message?["return"] != nil, !hasBegun {
             hasBegun = true
-            guest.planAll()
+            if guest.words["incoming"] == nil { guest.planAll() }
         }
         let event = message?["event"]?.string
+        // No driver opens the agent's port: that is ours to say.
+        if event == "VSERPORT_CHANGE" { return }
         // Whoever pulled the plug has said so before.
         if event == "SHUTDOWN", isLeaving { return }
         guest.say(guest.channels.qmp, forwarded + [10])
@@ -108,6 +113,8 @@ final class BlockVMM {
         case "RESUME":
             isPaused = false
             letWrite(guest)
+            if isAsleep, guest.words["agent"] != nil { guest.agentPort(open: true) }
+            isAsleep = false
         case "POWERDOWN": guest.pressed()
         default: break
         }
@@ -178,6 +185,8 @@ extension BlockVMM {
                 Self.monitor: ours, output: reader,
             ]
             guest.dieWithParent = SIGKILL
+            var words = words
+            if given.contains("-incoming") { words["incoming"] = "" }
             let text = words.map { $1.isEmpty ? $0 : "\($0)=\($1)" }.joined(separator: " ")
             guest.environment = ["FAKE_VMM=\(text)", "FAKE_DISKS=\(disks(given))"]
             _ = try guest.spawn()
@@ -196,6 +205,12 @@ extension BlockVMM {
         } catch {
             try? write(2, Array("qemu-system-x86_64: \(error)\n".utf8))
         }
+        exit(1)
+    }
+
+    static func tellVersion() -> Never {
+        let words = ["env", QEMU.program, "--version"]
+        execv("/usr/bin/env", words.map { strdup($0) } + [nil])
         exit(1)
     }
 

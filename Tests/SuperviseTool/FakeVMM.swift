@@ -36,6 +36,11 @@ final class FakeVMM {
     }
 
     func run() {
+        if CommandLine.arguments.dropFirst().first == "--version" {
+            if words["qemu"] != nil, words["version"] == nil { BlockVMM.tellVersion() }
+            say(1, "QEMU emulator version \(words["version"] ?? "7.2")\n")
+            exit(0)
+        }
         if let text = words["refuse"] {
             say(2, "qemu-system-x86_64: \(text.replacing("_", with: " "))\n")
             exit(1)
@@ -107,7 +112,7 @@ final class FakeVMM {
         say(channels.ready, "state degraded a.service b.service\n")
     }
 
-    private func agentPort(open: Bool) {
+    func agentPort(open: Bool) {
         event("VSERPORT_CHANGE", "{\"open\": \(open), \"id\": \"agent-port\"}")
     }
 
@@ -172,6 +177,9 @@ final class FakeVMM {
             let code = words["exec"] ?? "0"
             let ended = "\"exited\": true, \"exitcode\": \(code), \"out-data\": \"aGVsbG8K\""
             say(channels.agent, "{\"return\": {\(polls > 1 ? ended : "\"exited\": false")}}\n")
+        case "guest-set-time":
+            print("clock set")
+            say(channels.agent, #"{"return": {}}"# + "\n")
         case "guest-ping": say(channels.agent, #"{"return": {}}"# + "\n")
         default:
             say(

@@ -18,7 +18,7 @@ import Testing
         .exec(arguments: ["/bin/echo", "\u{1F600} \"x\"\n"], input: "aGk=", timeout: 2),
         .agent(command: "guest-info", arguments: ["a": [1, nil]], timeout: 1),
         .hypervisor(command: "query-status", arguments: [:]),
-        .freeze(pause: true, limit: 2.5), .thaw,
+        .freeze(pause: true, limit: 2.5), .thaw, .suspend(memory: "/x y"),
     ]) func requestsComeBackAsTheyWere(_ request: ControlRequest) throws {
         let wire = try JSONValue(parsing: request.wire.text())
         #expect(ControlRequest(wire: wire) == request)

@@ -10,14 +10,19 @@ enum LifecycleVerbs {
         "grace", value: "TIME",
         "How long a guest may take to shut down, such as 10s; else as declared.")
 
+    static let discardMemory = Key<Bool>.flag(
+        "discard-memory", "Boot a suspended VM afresh and lose its memory.")
+
     static let start = Command(
         "start", "Start VMs as they were last applied.",
         discussion: "The fleet file is not applied: that is what 'martlet up' does.",
-        parameters: [Options.vms],
+        parameters: [Options.vms, discardMemory],
         examples: [.init("martlet start web", "Start one VM and wait until its guest is up.")]
     ) { arguments in
+        let discards = arguments[discardMemory]
         try await each("start", arguments) { engine, name in
-            "up after \(Units.duration(seconds: try await engine.start(name)))"
+            let seconds = try await engine.start(name, discardingMemory: discards)
+            return "up after \(Units.duration(seconds: seconds))"
         }
     }
 
@@ -90,7 +95,7 @@ enum LifecycleVerbs {
         }
     }
 
-    private static func each(
+    static func each(
         _ action: String, _ arguments: Arguments, _ names: Key<[String]> = Options.vms,
         _ body: @escaping @Sendable (Engine, String) async throws -> String
     ) async throws {

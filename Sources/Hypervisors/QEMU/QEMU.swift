@@ -9,6 +9,8 @@ package struct QEMU: Hypervisor {
 
     package init() {}
 
+    package var waitForMemory: [String] { ["-S", "-incoming", "defer"] }
+
     package struct Version: Sendable, Equatable, Comparable, CustomStringConvertible {
         package let major: Int
         package let minor: Int
