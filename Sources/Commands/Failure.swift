@@ -87,6 +87,18 @@ extension Failure {
         }
     }
 
+    private init(_ error: UpgradeError) {
+        switch error {
+        case .noGeneration, .noEarlier, .imageGone: self.init(.notFound, error.description)
+        case .returned(let back):
+            self.init(
+                .failed, error.description,
+                hint: "'up' does not try this image again; 'martlet upgrade \(back.vm)' does.")
+        case .stuck, .notTried, .mutable, .suspended, .unwell:
+            self.init(.failed, error.description)
+        }
+    }
+
     private init(_ error: ImageError) {
         switch error {
         case .system(let system): self.init(system)
@@ -162,6 +174,7 @@ extension Failure {
                 hint: "Free some space; 'martlet prune' removes what nothing refers to.")
         case let store as StoreError: self.init(store)
         case let start as LifecycleError: self.init(start)
+        case let upgrade as UpgradeError: self.init(upgrade)
         case let image as ImageError: self.init(image)
         case let storage as StorageError: self.init(storage)
         case let snapshot as SnapshotError: self.init(snapshot)

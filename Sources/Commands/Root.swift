@@ -41,7 +41,12 @@ extension Commands {
                     PasswdVerb.command, AccessVerbs.connect,
                 ]),
             .init("IMAGES", [ImageVerbs.build, ImageVerbs.images, ImageVerbs.image]),
-            .init("STATE", [SnapshotVerbs.snapshot, BackupVerbs.command]),
+            .init(
+                "STATE",
+                [
+                    UpgradeVerb.command, RollbackVerb.command, GenerationsVerb.command,
+                    SnapshotVerbs.snapshot, ScheduleVerbs.schedule, BackupVerbs.command,
+                ]),
             .init(
                 "HOST",
                 [

@@ -21,6 +21,10 @@ struct VMView: Sendable {
     /// Nil for a VM that has no image yet.
     let imageState: ImageState?
     let generation: Int?
+    /// Why it keeps its image although there is another one.
+    let imageHold: String?
+    /// Its image waits for the first start.
+    let isUntried: Bool
     let status: VMStatus?
     let pid: Int32?
     let startedAt: Int64?
@@ -46,6 +50,10 @@ struct VMView: Sendable {
         vm = used?.vm ?? declared
         imageDigest = used?.imageDigest
         generation = used?.number
+        imageHold = newest.flatMap {
+            observed.hold(against: .built(digest: $0))?.sentence(observed.name)
+        }
+        isUntried = observed.upgrade == .untried
         status = report.observation.status
         pid = status?.pid
         startedAt = status?.startedAt ?? (phase.isLive ? report.run?.startedAt : nil)

@@ -60,10 +60,11 @@ extension Engine {
             if let refusal = step.refusal { throw PlanError.refused(refusal.reason) }
             if let failure { throw failure }
             try await checkForwards(step, of: fleet)
+            let (vm, digest) = await kept(fleet.vm(step.vm), digest)
             let detail = try await changing(step.vm) { files in
                 var detail = "done"
                 for action in step.actions {
-                    detail = try await perform(action, step, files, fleet: fleet, digest: digest)
+                    detail = try await perform(action, step, files, vm, of: fleet, digest: digest)
                     Checkpoint.pass()
                 }
                 return detail
@@ -78,14 +79,13 @@ extension Engine {
     }
 
     private func perform(
-        _ action: Action, _ step: Plan.Step, _ files: VMLayout, fleet: Fleet, digest: String?
+        _ action: Action, _ step: Plan.Step, _ files: VMLayout, _ vm: VM?, of fleet: Fleet,
+        digest: String?
     ) async throws -> String {
         let name = step.vm
         switch action {
         case .create, .update:
-            guard let vm = fleet.vm(name), let digest else {
-                throw LifecycleError.notCreated(name)
-            }
+            guard let vm, let digest else { throw LifecycleError.notCreated(name) }
             reporter.working(name, action == .create ? "creating" : "updating")
             try await declare(vm, fleet: fleet.name, digest: digest, files)
             if action == .create { return "created" }
@@ -94,19 +94,35 @@ extension Engine {
             }
             return "updated"
         case .start:
-            let seconds = try await launch(name, files)
+            let started = try await bringUp(name, files)
             try await awaitTurn(name)
-            return "up after \(tenths(seconds)) s"
-        case .restart, .rebuild:
+            return "up after \(tenths(started.bootSeconds)) s"
+        case .restart:
             _ = try await halt(name, files)
-            let seconds = try await launch(name, files)
+            let started = try await bringUp(name, files)
             try await awaitTurn(name)
-            return "restarted, up after \(tenths(seconds)) s"
+            return "restarted, up after \(tenths(started.bootSeconds)) s"
+        case .rebuild:
+            guard let vm, let digest else { throw LifecycleError.notCreated(name) }
+            _ = try await settleUpgrade(name, files)
+            return try await changeImage(vm, fleet: fleet.name, digest: digest, files)
         case .stop:
             return try await halt(name, files).detail
         case .refuse:
             return step.refusal?.reason ?? "refused"
         }
+    }
+
+    /// A declared VM and its image, with the applied image in its place where that is held.
+    private func kept(_ vm: VM?, _ digest: String?) async -> (VM?, String?) {
+        guard var vm else { return (nil, digest) }
+        let observed = await observer.observe(vm.name).vm
+        let desired = digest.map { DesiredImage.built(digest: $0) } ?? .unbuilt(name: "")
+        guard let applied = observed.applied, observed.hold(against: desired) != nil else {
+            return (vm, digest)
+        }
+        vm.image = applied.vm.image
+        return (vm, applied.imageDigest)
     }
 
     /// Writes whose VM it is, and its next generation unless it is the current one already.
@@ -122,6 +138,7 @@ extension Engine {
         try keepAddresses(vm, files)
         let current = try store.current(vm.name)
         if current?.vm == vm, current?.imageDigest == digest { return }
+        if let current { try await noteUpgrade(of: current, digest: digest) }
         _ = try store.add(vm, imageDigest: digest)
         Checkpoint.pass()
         // A VM that is made and not started has its disk and identity all the same.
@@ -184,29 +201,6 @@ extension Engine {
         let uuid = generation.vm.uuid?.text
         let identity = try await Identity.ensure(files, uuid: uuid, user: user)
         return try superviseSpec(generation, identity, files)
-    }
-
-    /// Waits until a VM that others come after is healthy, when it has checks.
-    func awaitTurn(_ name: String) async throws {
-        guard let vm = try store.current(name)?.vm, !vm.health.isEmpty else { return }
-        reporter.working(name, "waiting for its health checks")
-        // Its supervisor knows better when it has been long enough: this bounds our own wait.
-        let longest = vm.health.map(\.startup.seconds).max() ?? 0
-        let end = Clock.monotonic() + UInt64((vm.boot.deadline.seconds + longest + 60) * 1e9)
-        while true {
-            let observation = await observer.observe(name).observation
-            switch observation.health {
-            case .healthy, .none: return
-            case .unhealthy:
-                let why = observation.status?.failedChecks.joined(separator: "; ") ?? ""
-                throw LifecycleError.failed(vm: name, reason: "it is unhealthy: \(why)")
-            case .starting: break
-            }
-            guard Clock.monotonic() < end else {
-                throw LifecycleError.timeout(vm: name, waitingFor: "healthy")
-            }
-            try await Task.sleep(for: .milliseconds(100))
-        }
     }
 }
 

@@ -8,6 +8,8 @@ extension Engine {
         try await changing(name) { files in
             let wasLive = await observer.observe(name).vm.phase.isLive
             _ = try await halt(name, files)
+            // Data of before must not come back to disks that were emptied on purpose.
+            try abandonUpgrade(name)
             reporter.working(name, "making fresh disks")
             try discardMemory(files)
             // Snapshots are of these disks, and go with them.
@@ -30,7 +32,9 @@ extension Engine {
             try discardMemory(files)
             // The records go first: what a killed run leaves is a VM that is not there, and
             // disks that the next destroy or purge removes.
-            for path in [files.current, files.generations, files.record] {
+            for path in [
+                files.current, files.generations, files.record, files.upgradeRecord,
+            ] {
                 try Files.remove(path)
                 Checkpoint.pass()
             }

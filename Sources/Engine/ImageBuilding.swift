@@ -94,6 +94,7 @@ extension Engine {
         var failures: [String: any Error] = [:]
         let vms = fleet.vms.filter { vm in
             vm.enable && (names.isEmpty || names.contains(vm.name)) && isAvailable(vm)
+                && !isPinned(vm.name)
         }
         for (image, users) in Dictionary(grouping: vms, by: Engine.imageName)
             .sorted(by: { $0.key < $1.key })
@@ -107,6 +108,47 @@ extension Engine {
             }
         }
         return (digests, failures)
+    }
+
+    /// The image that each of these VMs is to have, built if it has to be: from its recipe, and with
+    /// `refresh` from the newest packages.
+    package func newImages(
+        for vms: [VM], in fleet: Fleet?, refresh: Bool
+    ) async -> [String: Result<String, any Error>] {
+        var results: [String: Result<String, any Error>] = [:]
+        let users = Dictionary(grouping: vms, by: Engine.imageName)
+        do {
+            // All at once: a layer that several images stand on is refreshed once.
+            let names = users.keys.sorted().filter { refresh && !isFixed($0, in: fleet) }
+            _ = try await buildImages(names, in: fleet, refresh: true)
+        } catch {
+            for vm in vms { results[vm.name] = .failure(error) }
+            return results
+        }
+        for (image, users) in users.sorted(by: { $0.key < $1.key }) {
+            if refresh, isFixed(image, in: fleet) {
+                reporter.warning("the image \(image) was imported: there is nothing to refresh")
+            }
+            let result: Result<String, any Error>
+            do {
+                result = .success(try await ensureImage(named: image, in: fleet))
+            } catch {
+                result = .failure(error)
+            }
+            for vm in users { results[vm.name] = result }
+        }
+        return results
+    }
+
+    /// Whether an image has come from a file, and no recipe of it is used here.
+    private func isFixed(_ name: String, in fleet: Fleet?) -> Bool {
+        ((try? imported(name, in: fleet)) ?? nil) != nil
+    }
+
+    /// Whether a rollback holds the VM on the image that it has: then no other one is needed.
+    private func isPinned(_ name: String) -> Bool {
+        guard let pinned = (try? store.imageMemory(name))?.pinned else { return false }
+        return pinned == (try? store.current(name))??.imageDigest
     }
 
     /// Which VMs use an image now, will at their next start, or can go back to it, by digest.

@@ -34,10 +34,14 @@ package struct Observer: Sendable {
     package func observe(_ name: String) async -> VMReport {
         let files = store.layout.vm(name)
         let runRecord = RecordFile.untrusted(RunRecord.self, from: files.runRecord)
-        let exitRecord = RecordFile.untrusted(ExitRecord.self, from: files.exitRecord)
+        var exitRecord = RecordFile.untrusted(ExitRecord.self, from: files.exitRecord)
         // Asked first: a VM that ends between the two looks is then seen as ended, with its record.
         let status = try? await ControlClient(files.controlSocket).status()
         let held = (try? FileLock.isHeld(files.lock)) ?? false
+        if !held, exitRecord?.run != runRecord?.run {
+            // It has left since the first look, or was killed: its record is its last word.
+            exitRecord = RecordFile.untrusted(ExitRecord.self, from: files.exitRecord)
+        }
         let observation = Observation.observe(
             lockHeld: held, runRecord: runRecord, exitRecord: exitRecord,
             bootID: Clock.bootID(), controlStatus: held ? status : nil)
@@ -48,6 +52,7 @@ package struct Observer: Sendable {
             vm.reason = nil
         }
         readRecords(into: &vm, running: status?.generation ?? runRecord?.generation)
+        readUpgrade(into: &vm, files)
         return VMReport(vm: vm, observation: observation, run: held ? runRecord : nil)
     }
 
@@ -71,6 +76,37 @@ package struct Observer: Sendable {
                 vm.reason = error.description
             }
             if !vm.phase.isLive { vm.phase = .failed }
+        }
+    }
+}
+
+extension Observer {
+    /// What is remembered of the VM's images, and whether an upgrade of it has no verdict yet.
+    private func readUpgrade(into vm: inout ObservedVM, _ files: VMLayout) {
+        do throws(StoreError) {
+            let memory = try store.imageMemory(vm.name)
+            vm.pinned = memory.pinned
+            vm.failedImages = memory.failed
+            guard let record = try store.upgradeRecord(vm.name), let current = vm.applied else {
+                return
+            }
+            let isHeld = (try? FileLock.isHeld(files.changeLock)) ?? false
+            switch record.step(current: current.number) {
+            case .forget where !record.starts: break
+            case .wait where !record.starts: vm.upgrade = .untried
+            default: vm.upgrade = isHeld ? .underWay : .interrupted
+            }
+        } catch {
+            if case .newer = error { vm.problem = vm.problem ?? error.description }
+            vm.reason = vm.reason ?? error.description
+        }
+        switch vm.upgrade {
+        case .underWay: vm.reason = vm.reason ?? "it is being upgraded"
+        case .interrupted:
+            vm.reason =
+                vm.reason
+                ?? "an upgrade of it was interrupted: 'martlet up \(vm.name)' finishes it"
+        case .untried, nil: break
         }
     }
 }

@@ -56,7 +56,10 @@ extension Engine {
     package func start(_ name: String, discardingMemory: Bool = false) async throws -> Double {
         try await changing(name) { files in
             if discardingMemory { try discardMemory(files) }
-            return try await launch(name, files)
+            // Before an upgrade that waits for this start is begun.
+            if observer.savedMemory(files) != nil { throw LifecycleError.suspended(name) }
+            _ = try await settleUpgrade(name, files)
+            return try await bringUp(name, files).bootSeconds
         }
     }
 

@@ -41,7 +41,6 @@ func unavailable(_ vm: VM) -> [Unavailable] {
     check("secureBoot", vm.secureBoot, "secure boot")
     check("kernel.modules", !vm.kernel.modules.isEmpty, "further kernel modules")
     check("hardening", vm.hardening != plain.hardening, "hardening other than the standard")
-    check("snapshots", vm.snapshots != nil, "scheduled snapshots")
     check("warm", vm.warm, "warm start")
     check("mode", vm.mode != .immutable, "modes other than immutable")
     check(

@@ -25,7 +25,7 @@ package enum Action: String, Sendable, Codable, CaseIterable {
     /// A new generation that the running VM takes over as it runs, or that the next start uses.
     case update
     case restart
-    /// A restart on another image.
+    /// An upgrade: a restart on another image, which is taken back when that does not come up.
     case rebuild
     case stop
     /// Nothing, because what is declared cannot be done: the reason says why and what to do.
@@ -69,9 +69,17 @@ package struct Plan: Sendable, Equatable {
         package var refusal: Change? { changes.first { $0.action == .refuse } }
     }
 
+    /// Something that is as it is on purpose, and that a person may wonder about.
+    package struct Note: Sendable, Equatable {
+        package let vm: String
+        package let text: String
+    }
+
     /// Images that must be built first, by name.
     package let builds: [String]
     package let steps: [Step]
+    /// What is not done, and why: nothing that is pending.
+    package var notes: [Note] = []
 
     package var changes: [Change] { steps.flatMap(\.changes) }
     package var isEmpty: Bool { builds.isEmpty && steps.isEmpty }

@@ -20,9 +20,13 @@ package func plan(
 ) -> Plan {
     var builds: [String] = []
     var steps: [Plan.Step] = []
-    for vm in inOrder(fleet.vms) where names?.contains(vm.name) ?? true {
-        let desired = image(vm)
-        let observed = state.vms[vm.name] ?? ObservedVM(name: vm.name, phase: .absent)
+    var notes: [Plan.Note] = []
+    for declared in inOrder(fleet.vms) where names?.contains(declared.name) ?? true {
+        let observed = state.vms[declared.name] ?? ObservedVM(name: declared.name, phase: .absent)
+        let (vm, desired, hold) = kept(declared, image(declared), observed)
+        if let hold, vm.enable {
+            notes.append(Plan.Note(vm: vm.name, text: hold.sentence(vm.name)))
+        }
         let planner = Planner(
             vm: vm, fleet: fleet, image: desired, observed: observed, networks: state.networks,
             hasPrivilege: state.hasPrivilege, mayStart: start && (names != nil || vm.autostart))
@@ -41,7 +45,19 @@ package func plan(
         steps.append(
             stop(observed.name, reason: "no longer declared; its disks and its identity are kept"))
     }
-    return Plan(builds: builds, steps: steps)
+    return Plan(builds: builds, steps: steps, notes: notes)
+}
+
+/// A declared VM and its image, with the applied image in its place where that is held.
+private func kept(
+    _ vm: VM, _ desired: DesiredImage, _ observed: ObservedVM
+) -> (VM, DesiredImage, ImageHold?) {
+    guard let applied = observed.applied, let hold = observed.hold(against: desired) else {
+        return (vm, desired, nil)
+    }
+    var vm = vm
+    vm.image = applied.vm.image
+    return (vm, .built(digest: applied.imageDigest), hold)
 }
 
 private func stop(_ name: String, reason: String) -> Plan.Step {
@@ -85,6 +101,7 @@ private struct Planner {
             return observed.phase.isLive ? stop(vm.name, reason: "enable is false") : nil
         }
         guard let applied = observed.applied else { return create() }
+        if observed.upgrade == .interrupted || observed.upgrade == .underWay { return unfinished() }
         // What runs is what counts: a generation that waits for a restart is not yet a fact.
         let base = observed.phase.isLive ? observed.running ?? applied : applied
         let changes = changes(from: base)
@@ -142,6 +159,18 @@ private struct Planner {
             ])
     }
 
+    /// Before anything else an upgrade gets its verdict; what differs then is the next plan's.
+    private func unfinished() -> Plan.Step {
+        let reason =
+            observed.upgrade == .underWay
+            ? "it is being upgraded by another run" : "an upgrade was interrupted: it is finished"
+        return Plan.Step(
+            vm: vm.name, actions: [.rebuild],
+            changes: [
+                Change(vm: vm.name, action: .rebuild, consequence: .rebuild, reason: reason)
+            ])
+    }
+
     /// One change for every key that differs, with what that key costs.
     private func changes(from base: ObservedVM.Generation) -> [Change] {
         var changes = vm.differences(from: base.vm).map { field in
@@ -195,14 +224,23 @@ private struct Planner {
                             ? $0.reason : "waits for the next restart: restartIfChanged is false")
                 })
         }
-        return Plan.Step(
-            vm: vm.name, actions: most == .live ? [.update] : [.update, action(for: most)],
-            changes: changes)
+        let actions: [Action] =
+            switch most {
+            case .live: [.update]
+            // An upgrade switches the generation itself, and back again when it fails.
+            case .rebuild: [.rebuild]
+            case .restart, .recreate, .dataLoss: [.update, .restart]
+            }
+        return Plan.Step(vm: vm.name, actions: actions, changes: changes)
     }
 
     private func stopped(_ changes: [Change]) -> Plan.Step? {
         if observed.phase == .suspended, changes.contains(where: { $0.consequence > .live }) {
             return suspended(changes)
+        }
+        let starts = mayStart && observed.phase != .suspended
+        if starts, changes.contains(where: { $0.action == .rebuild }) {
+            return Plan.Step(vm: vm.name, actions: [.rebuild], changes: changes)
         }
         var actions: [Action] = changes.isEmpty ? [] : [.update]
         var all = changes.map {
@@ -210,7 +248,7 @@ private struct Planner {
                 vm: vm.name, action: .update, consequence: .live, field: $0.field, from: $0.from,
                 to: $0.to, reason: "taken over by the next start")
         }
-        if mayStart, observed.phase != .suspended {
+        if starts {
             actions.append(.start)
             let why =
                 switch observed.phase {
@@ -261,8 +299,8 @@ package func short(_ digest: String) -> String {
 /// The host alone uses the first group: the supervisor reads it again while the guest runs.
 package func consequence(ofChanging field: String, onNetwork: Bool = false) -> Consequence {
     let hostOnly = [
-        "after", "autostart", "boot", "enable", "health", "profiles", "restart",
-        "restartIfChanged", "stop",
+        "after", "autostart", "backups", "boot", "enable", "health", "profiles", "restart",
+        "restartIfChanged", "snapshots", "stop",
     ]
     let key = field.prefix { $0 != "." && $0 != "[" }
     if key == "image" { return .rebuild }

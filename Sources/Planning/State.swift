@@ -61,6 +61,22 @@ package struct ObservedVM: Sendable, Equatable {
     package var problem: String?
     /// A record that is there and cannot be understood; `up` moves it aside and writes it again.
     package var damaged: String?
+    /// The digest of the image that `rollback` holds it on.
+    package var pinned: String?
+    /// Images that did not come up on it, by digest, with the reason.
+    package var failedImages: [String: String] = [:]
+    /// What is known of an upgrade that has no verdict yet.
+    package var upgrade: Upgrade?
+
+    /// An upgrade without a verdict.
+    package enum Upgrade: Sendable, Equatable {
+        /// Somebody is at it now.
+        case underWay
+        /// Whoever was at it has gone.
+        case interrupted
+        /// The new generation was never started: its first start decides whether it stays.
+        case untried
+    }
 
     package init(
         name: String, fleet: String? = nil, phase: Phase, reason: String? = nil,

@@ -39,7 +39,7 @@ import Testing
         }
         #expect(try Files.readText(files.consoleLog).split(separator: "booted").count == boots)
         #expect(try await world.guest("web").holds(1, at: 0))
-        #expect(!Files.exists(files.memory) && !Files.exists(files.suspended))
+        #expect(!Files.exists(files.memory) && !Files.exists(files.suspendRecord))
         try await world.expectTruth()
         try world.expectNothingLeftOver()
         // Its guest can be shut down, and then starts as ever.
@@ -125,7 +125,7 @@ import Testing
         try await world.must("pause", "web")
         #expect(try await world.mustFail("suspend", "web", code: 1).contains("it is paused"))
         try await world.must("unpause", "web")
-        #expect(!Files.exists(world.layout.vm("web").suspended))
+        #expect(!Files.exists(world.layout.vm("web").suspendRecord))
     }
 
     @Test func withoutSpaceItRunsOn() async throws {

@@ -58,8 +58,29 @@ final class World {
         try Files.write("\(folder)/hypervisor", script, mode: 0o755)
     }
 
-    /// Puts the layers of `core` into the store, as if they had been built.
-    private func makeImage() async throws {
+    /// Decides how hypervisors behave that are started from now on with an image whose topmost layer
+    /// has this digest; `first` is a shell command that they run before, such as one that writes
+    /// to the disk.
+    func behave(_ behaviour: String, with image: String, first: String = ":") throws {
+        let store = ImageStore(root: layout.root)
+        let layer = try #require(try store.resolve(image)?.layers.last?.digest)
+        let usual = try Files.readText("\(folder)/hypervisor")
+        let line =
+            "case \"$*\" in *\(layer)*) \(first); FAKE_VMM='\(behaviour)' "
+            + "exec \(folder)/SuperviseTool \"$@\";; esac\n"
+        let rest = usual.replacing("#!/bin/sh\n", with: "")
+        try Files.write("\(folder)/hypervisor", "#!/bin/sh\n" + line + rest, mode: 0o755)
+    }
+
+    /// Puts the layers of an image into the store, as if they had been built, and returns its digest.
+    ///
+    /// `images` are the fleet file's own, in YAML's flow form.
+    @discardableResult
+    func makeImage(
+        _ name: String = "core", _ images: String = "", packages: [String: String] = [:]
+    ) async throws -> String {
+        let loaded = FleetFile.parse("fleet: test\nimages: {\(images)}\nvms: {}\n")
+        let recipes = try #require(loaded.fleet, "\(loaded.diagnostics)").images
         let store = ImageStore(root: layout.root)
         for path in ["\(layout.root)/layers", "\(layout.root)/cache/recipes"] {
             try Files.makeFolder(path)
@@ -73,16 +94,19 @@ final class World {
             kernel: try await take("kernel", .vmlinux).0,
             modules: try await take("modules", .modules).0, package: "linux", version: "1")
         var below: String?
-        for layer in try LayerRecipe.chain(for: "core", recipes: []) {
-            let (digest, bytes) = try await take(layer.image, .erofs)
+        for layer in try LayerRecipe.chain(for: name, recipes: recipes) {
+            let text = "\(layer.image) \(layer.packages)"
+            let (digest, bytes) = try await take(text, .erofs)
             let record = LayerRecord(
-                layer: .init(digest: digest, bytes: bytes), packages: ["systemd": "1"],
+                layer: .init(digest: digest, bytes: bytes),
+                packages: packages.merging(["systemd": "1"]) { given, _ in given },
                 boot: below == nil ? boot : nil)
             let key = layer.key(above: below, mirror: nil)
             try Files.write(store.recipeFile(key), record.json.text(pretty: true))
             below = digest
         }
-        _ = try await Builder(store: store, mirror: nil).ensure(["core"], recipes: [])
+        let built = try await Builder(store: store, mirror: nil).ensure([name], recipes: recipes)
+        return try #require(built[name]).digest
     }
 
     // MARK: Running martlet
@@ -130,8 +154,11 @@ final class World {
     }
 
     /// Writes the fleet file: VMs in YAML's flow form.
-    func declare(_ vms: String, fleet: String = "test", file: String = "fleet.yaml") throws {
-        try Files.write("\(folder)/\(file)", "fleet: \(fleet)\nvms: {\(vms)}\n")
+    func declare(
+        _ vms: String, images: String = "", fleet: String = "test", file: String = "fleet.yaml"
+    ) throws {
+        let images = images.isEmpty ? "" : "images: {\(images)}\n"
+        try Files.write("\(folder)/\(file)", "fleet: \(fleet)\n\(images)vms: {\(vms)}\n")
     }
 
     /// What `list --json` says of each VM.
@@ -242,6 +269,12 @@ final class World {
     /// Writes a pattern into a data volume, where no file system keeps anything.
     func mark(_ name: String) async throws {
         #expect(try await qemuIO(name, "write -P 0x5a 1M 64k").isSuccess)
+    }
+
+    /// A shell command that writes another pattern there.
+    func unmarking(_ name: String) -> String {
+        "/usr/bin/qemu-io -f qcow2 -c \"write -P 0x66 1M 64k\" \(layout.vm(name).dataVolume) "
+            + ">/dev/null"
     }
 
     func isMarked(_ name: String) async throws -> Bool {

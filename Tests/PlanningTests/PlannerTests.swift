@@ -97,7 +97,7 @@ import Testing
         let file = "vms: { a: {} }"
         #expect(
             try planned(file, applied(file, .running), image: .built(digest: "2"))
-                == ["a update+rebuild image 1→2 rebuild"])
+                == ["a rebuild image 1→2 rebuild"])
     }
 
     @Test func whatWaitsForARestartIsPlannedOnce() throws {

@@ -109,7 +109,8 @@ final class FakeVMM {
         print("booted")
         if words["agent"] != nil { agentPort(open: true) }
         say(channels.ready, "ready\n")
-        say(channels.ready, "state degraded a.service b.service\n")
+        let units = words["units"] ?? "a.service,b.service"
+        say(channels.ready, "state degraded \(units.replacing(",", with: " "))\n")
     }
 
     func agentPort(open: Bool) {

@@ -83,6 +83,7 @@ struct Doctor {
         findings.append(await hypervisor())
         findings.append(acceleration())
         findings += folders()
+        findings += schedules()
         return findings + networks.findings
     }
 
@@ -103,6 +104,32 @@ struct Doctor {
         return .init(
             subject: "acceleration", level: .notice,
             text: "VMs are emulated, which is many times slower than KVM: \(reason)")
+    }
+
+    /// Who declares schedules wants them to be run: what was seen to run them counts, and not what
+    /// was set up to.
+    private func schedules() -> [Finding] {
+        let planned = (try? engine.plannedWork()) ?? []
+        guard !planned.isEmpty else { return [] }
+        let now = Clock.now()
+        let last = engine.lastScheduleRun()
+        if let last, now - last < 600 {
+            return [
+                .init(
+                    subject: "schedules", level: .good,
+                    text: "run, last \(Units.ago(last, now: now))")
+            ]
+        }
+        let seen = last.map { "nobody has run them since \(Clock.iso8601($0))" }
+        return [
+            .init(
+                subject: "schedules", level: .missing,
+                text: "\(planned.count) are declared, and "
+                    + (seen ?? "nobody has run them since this host started"),
+                remedy: Files.exists("/run/systemd/system")
+                    ? "systemctl enable --now martlet-schedule.timer"
+                    : "martlet schedule run --loop")
+        ]
     }
 
     private func folders() -> [Finding] {

@@ -112,6 +112,11 @@ enum ImageVerbs {
                         ]
                     }))
         }
+        session.printer.table(table(changes))
+    }
+
+    /// What becomes of packages, for people.
+    static func table(_ changes: [PackageChange]) -> Table {
         var table = Table(["", "PACKAGE", "FROM", "TO"])
         for change in changes {
             let mark = change.from == nil ? "+" : change.to == nil ? "-" : "~"
@@ -119,7 +124,7 @@ enum ImageVerbs {
                 .init(mark), .init(change.package), .init(change.from), .init(change.to),
             ])
         }
-        session.printer.table(table)
+        return table
     }
 
     static let prune = Command(

@@ -68,7 +68,11 @@ enum StatusVerb {
         guard let name = arguments[name] else { return try await ListVerb.show(session, []) }
         guard let view = try await session.views([name]).first else { return }
         if session.printer.isJSON { return session.printer.document(view.json) }
-        for (term, text) in rows(view, now: Clock.now()) {
+        let now = Clock.now()
+        let planned = try session.engine.plannedWork([name]).map { work in
+            (work.work.rawValue, work.summary(now: now))
+        }
+        for (term, text) in rows(view, now: now) + planned {
             let gap = String(repeating: " ", count: max(1, 14 - term.count))
             session.printer.line(session.printer.terminal.paint(term, .strong) + gap + text)
         }
@@ -87,6 +91,11 @@ enum StatusVerb {
         let digest = view.imageDigest.map(short) ?? "not built yet"
         let age = view.imageState.map { " (\($0))" } ?? ""
         add("image", "\(view.image) \(digest)\(age)")
+        add("", view.imageHold)
+        add(
+            "",
+            view.isUntried ? "the next start tries it, and goes back when it does not come up" : nil
+        )
         add("generation", view.generation.map(String.init))
         add("hypervisor", view.isLive ? "\(view.hypervisor), \(view.accelerator ?? ""), q35" : nil)
         add("cpu, memory", view.vm.map { "\($0.vcpu), \(Units.bytes(Int64($0.memory.max.bytes)))" })

@@ -36,6 +36,7 @@ enum PlanVerb {
     }
 
     private static func show(_ plan: Plan, _ printer: Printer) {
+        defer { for note in plan.notes { printer.note("note: \(note.vm): \(note.text)") } }
         guard !plan.isEmpty else {
             return printer.line("Nothing to do: everything is as declared.")
         }
@@ -79,6 +80,8 @@ enum UpVerb {
         let fleet = try session.fleet()
         let outcomes = try await session.printer.withProgress { progress in
             let engine = session.engine.reporting(to: progress.reporter)
+            let declared = fleet.vms.map(\.name).filter { names.isEmpty || names.contains($0) }
+            let finished = await engine.finishUpgrades(declared)
             let (digests, failures) = await engine.buildImages(for: fleet, only: names)
             let plan = try await session.plan(only: names, start: !arguments[noStart])
             if plan.startsEmulated(fleet), let reason = Accelerator.detect().reason {
@@ -86,10 +89,9 @@ enum UpVerb {
             }
             let outcomes = await engine.apply(
                 plan, of: fleet, digests: digests, failures: failures)
-            let others = fleet.vms.map(\.name).filter { name in
-                (names.isEmpty || names.contains(name)) && !outcomes.contains { $0.vm == name }
-            }
-            return outcomes + (await engine.awaitStarting(others))
+            for note in plan.notes { progress.note("note: \(note.vm): \(note.text)") }
+            let others = declared.filter { name in !outcomes.contains { $0.vm == name } }
+            return finished + outcomes + (await engine.awaitStarting(others))
         }
         try session.printer.finish(outcomes)
         if outcomes.isEmpty, !session.printer.isJSON {
@@ -154,6 +156,8 @@ extension Plan {
                             "to": .text(change.to), "reason": .string(change.reason),
                         ]
                     }),
+            "notes": .array(
+                notes.map { ["vm": .string($0.vm), "text": .string($0.text)] }),
             "summary": .object(
                 [.init("build", JSONValue(builds.count))]
                     + summary.map { .init($0.action.rawValue, JSONValue($0.count)) }),

@@ -19,7 +19,7 @@ extension VMLayout {
 
 extension Store {
     /// What is remembered of a VM's images; nothing when there is no file.
-    package func imageMemory(_ name: String) throws -> ImageMemory {
+    package func imageMemory(_ name: String) throws(StoreError) -> ImageMemory {
         let path = layout.vm(name).imageMemory
         return try RecordFile.read(ImageMemory.self, from: path, newest: ImageMemory.version)
             ?? ImageMemory()
@@ -30,5 +30,20 @@ extension Store {
         let path = layout.vm(name).imageMemory
         if memory == ImageMemory() { return try Files.remove(path) }
         try RecordFile.write(memory, to: path)
+    }
+
+    /// Changes what is remembered; the change lock is held.
+    ///
+    /// A file that cannot be read is moved to the quarantine: it holds nothing that a VM needs.
+    func changeImageMemory(_ name: String, _ change: (inout ImageMemory) -> Void) throws {
+        var memory = ImageMemory()
+        do {
+            memory = try imageMemory(name)
+        } catch .unreadable {
+            _ = try quarantine(layout.vm(name).imageMemory)
+        }
+        let before = memory
+        change(&memory)
+        if memory != before { try remember(memory, of: name) }
     }
 }

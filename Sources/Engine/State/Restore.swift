@@ -148,7 +148,7 @@ extension Engine {
     private func apply(_ record: SnapshotRecord, _ files: VMLayout) async throws {
         let user = try allocateUser(files.name)
         // Memory that was put aside knows other disks: to resume it would destroy what is on these.
-        for path in files.suspended { try Files.remove(path) }
+        try discardMemory(files)
         let disks = files.disks(of: record.generation.vm)
         let parts = record.disks.compactMap { part in
             disks.first { $0.name == part.name }.map { (part, $0) }

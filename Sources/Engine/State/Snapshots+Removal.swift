@@ -15,7 +15,7 @@ extension Engine {
         try Files.rename(files.snapshot(record.name), files.pendingSnapshot(record.name))
         try Files.syncFolder(files.snapshots)
         Checkpoint.pass()
-        try await removeParts(record.name, files)
+        try await keepingMemory(files) { try await removeParts(record.name, files) }
     }
 
     /// Removes what a run that was killed or has failed left of its snapshots and copies.
@@ -29,7 +29,7 @@ extension Engine {
 
     func discard(_ snapshot: String, _ files: VMLayout) async {
         do {
-            try await removeParts(snapshot, files)
+            try await keepingMemory(files) { try await removeParts(snapshot, files) }
         } catch SnapshotError.busy {
             // The next change finds it again.
         } catch {

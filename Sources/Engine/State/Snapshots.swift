@@ -42,7 +42,7 @@ extension Engine {
             if let client = access.client {
                 try await takeLive(&record, client, files)
             } else {
-                try await takeStopped(record, files)
+                try await keepingMemory(files) { try await takeStopped(record, files) }
             }
             Checkpoint.pass()
             try RecordFile.write(record, to: files.pendingSnapshot(record.name))

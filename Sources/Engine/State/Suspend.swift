@@ -47,7 +47,7 @@ extension Observer {
     func savedMemory(_ files: VMLayout) -> WaitingMemory? {
         guard
             let record = try? RecordFile.read(
-                SuspendRecord.self, from: files.suspended, newest: SuspendRecord.version),
+                SuspendRecord.self, from: files.suspendRecord, newest: SuspendRecord.version),
             let exit = RecordFile.untrusted(ExitRecord.self, from: files.exitRecord),
             exit.ending == .suspended, exit.run == record.run, let saved = exit.saved,
             let size = try? Files.status(files.memory).size, size == saved.bytes
@@ -122,7 +122,7 @@ extension Engine {
     /// The record first, and an empty file that the VM's own user can fill.
     private func makeMemoryFile(_ record: SuspendRecord, _ files: VMLayout) throws {
         try discardMemory(files)
-        try RecordFile.write(record, to: files.suspended)
+        try RecordFile.write(record, to: files.suspendRecord)
         let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW
         _ = try Descriptor.open(files.memory, flags, mode: 0o600)
         if let user = try allocateUser(files.name) {
@@ -237,7 +237,7 @@ extension Engine {
     /// To be called before anything is done to the disks of a VM that may be suspended: memory that
     /// meets other disks than its own destroys what is on them.
     func discardMemory(_ files: VMLayout) throws {
-        for path in [files.suspended, files.memory] where Files.exists(path) {
+        for path in [files.suspendRecord, files.memory] where Files.exists(path) {
             try Files.remove(path)
             try Files.syncFolder(files.path)
         }
@@ -256,14 +256,14 @@ extension Engine {
         let result = try await body()
         if var record = memory?.record, fits == true {
             record.disks = try DiskStamp.all(paths)
-            try RecordFile.write(record, to: files.suspended)
+            try RecordFile.write(record, to: files.suspendRecord)
         }
         return result
     }
 
     /// Removes what a `suspend` or `resume` that was killed left and nobody goes on from.
     func removeStaleMemory(_ files: VMLayout) async throws {
-        guard Files.exists(files.suspended) || Files.exists(files.memory) else { return }
+        guard Files.exists(files.suspendRecord) || Files.exists(files.memory) else { return }
         if try FileLock.isHeld(files.lock) {
             // Its supervisor may be writing there, whoever asked for it.
             let status = try? await ControlClient(files.controlSocket).status()

@@ -79,7 +79,7 @@ package struct VMLayout: Sendable, Equatable {
     /// The memory of a suspended VM: its supervisor writes it, so it belongs to the VM's user.
     package var memory: String { path + "/suspended.memory" }
     /// What that memory belongs to.
-    package var suspended: String { path + "/suspended.json" }
+    package var suspendRecord: String { path + "/suspended.json" }
     /// Held by the supervisor and its hypervisor for as long as one of them lives.
     package var lock: String { path + "/lock" }
     /// Held by whoever is changing this VM.

@@ -92,16 +92,28 @@ package struct Store: Sendable {
         let files = layout.vm(vm.name)
         try Files.makeFolder(files.generations)
         let existing = try generations(vm.name)
+        // What ran until now stays, however old: it is what an upgrade goes back to.
+        let needed = [try currentNumber(vm.name), try upgradeRecord(vm.name)?.from]
         let record = GenerationRecord(
-            number: (existing.last ?? 0) + 1, appliedAt: Clock.now(), imageDigest: imageDigest,
+            number: try nextNumber(vm.name), appliedAt: Clock.now(), imageDigest: imageDigest,
             vm: vm)
         try RecordFile.write(record, to: files.generation(record.number))
         Checkpoint.pass()
-        try Files.link("\(record.number).json", at: files.current)
-        for number in existing.dropLast(Store.keptGenerations) {
+        try makeCurrent(vm.name, record.number)
+        for number in existing.dropLast(Store.keptGenerations) where !needed.contains(number) {
             try Files.remove(files.generation(number))
         }
         return record
+    }
+
+    /// The number that `add` gives next.
+    func nextNumber(_ name: String) throws(StoreError) -> Int {
+        (try generations(name).last ?? 0) + 1
+    }
+
+    /// Makes a generation that is there the one that the next start uses.
+    func makeCurrent(_ name: String, _ number: Int) throws(SystemError) {
+        try Files.link("\(number).json", at: layout.vm(name).current)
     }
 
     /// Moves what cannot be read out of the way, never deleting it; returns where it is now.
