@@ -7,6 +7,7 @@
 //     timezone Europe/Berlin
 //     folder /srv/cache               a mount point to be there on the read-only root
 //     file NAME MODE TEXT             a file below /run/martlet
+//     unit NAME TARGET TEXT           a unit for systemd, wanted by the target
 //     address MAC IPV4/PREFIX GATEWAY|-
 //     user NAME UID GROUP,GROUP|-     an account; one that the image has only joins the groups
 //     password NAME HASH
@@ -152,12 +153,36 @@ static void take_file(char *rest) {
     write_file(path, text, strlen(text), (mode_t)strtoul(mode, NULL, 8), 0);
 }
 
+static void check_name(const char *name) {
+    check_relative(name);
+    if (strchr(name, '/')) reject("identity: bad name '%s'", name);
+}
+
+// Below /run systemd looks before it looks at what the image has under /usr.
+static void take_unit(char *rest) {
+    static const char folder[] = "/run/systemd/system";
+    char path[800], target[600], *name = next(&rest, 0), *wanted_by = next(&rest, 0);
+    char *text = next(&rest, 1);
+    check_name(name);
+    check_name(wanted_by);
+    unescape(text);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    write_file(path, text, strlen(text), 0644, 0);
+    snprintf(path, sizeof path, "%s/%s.wants", folder, wanted_by);
+    make_folders(path, 0755);
+    snprintf(path, sizeof path, "%s/%s.wants/%s", folder, wanted_by, name);
+    snprintf(target, sizeof target, "../%s", name);
+    if (symlink(target, path) < 0) fail("cannot make %s", path);
+}
+
 static void take_line(char *line, const char *own) {
     char path[512], *rest = line, *word = next(&rest, 0);
     if (!strcmp(word, "image")) {
         identity.image = next(&rest, 1);
     } else if (!strcmp(word, "file")) {
         take_file(rest);
+    } else if (!strcmp(word, "unit")) {
+        take_unit(rest);
     } else if (!strcmp(word, "user")) {
         char *name = next(&rest, 0), *uid = next(&rest, 0);
         add_user(name, (uid_t)strtoul(uid, NULL, 10), next(&rest, 1));

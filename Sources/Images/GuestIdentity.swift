@@ -84,8 +84,8 @@ package struct GuestIdentity: Sendable, Equatable {
     package var hostKey: String
     /// The public key of `exec`'s own sshd; nil: no exec through the virtio-serial port.
     package var execKey: String?
-    /// Folders to be there on the read-only root, to mount volumes and shares on.
-    package var mountPoints: [String] = []
+    /// What the guest mounts beside its data volume: volumes and shares.
+    package var mounts: [Mount] = []
     /// Further systemd credentials, by name.
     package var credentials: [String: [UInt8]] = [:]
 
@@ -138,7 +138,10 @@ extension GuestIdentity {
     private func text() throws(IdentityError) -> String {
         var lines = ["martlet-identity 1", "image \(try word("image", image))"]
         if timezone != "UTC" { lines.append("timezone \(try word("timezone", timezone))") }
-        for folder in mountPoints { lines.append("folder \(try word("mount point", folder))") }
+        for mount in mounts {
+            try line("mount point", mount.path)
+            if mount.needsFolder { lines.append("folder \(mount.path)") }
+        }
         for case .fixed(let mac, let addresses, let gateways, nil) in interfaces.prefix(1) {
             // Only IPv4: it is what ssh waits for. networkd sets everything soon after.
             guard let address = addresses.first(where: { !$0.contains(":") }) else { continue }
@@ -162,14 +165,7 @@ extension GuestIdentity {
     private func files() -> [String] {
         var lines: [String] = []
         func file(_ name: String, _ mode: String, _ text: String) {
-            let escaped = text.flatMap { character -> [Character] in
-                switch character {
-                case "\n": ["\\", "n"]
-                case "\\": ["\\", "\\"]
-                default: [character]
-                }
-            }
-            lines.append("file \(name) \(mode) \(String(escaped))")
+            lines.append("file \(name) \(mode) \(escaped(text))")
         }
         func keys(_ list: [String]) -> String { list.map { $0 + "\n" }.joined() }
         for user in allUsers { file("keys/\(user.name)", "0644", keys(user.authorizedKeys)) }
@@ -183,7 +179,22 @@ extension GuestIdentity {
         let open = tcpPorts.map { ProtocolPort(.tcp, $0) } + udpPorts.map { ProtocolPort(.udp, $0) }
         file("firewall.nft", "0600", GuestIdentity.firewall(open: open))
         if rootPasswordHash != nil { file("console-login", "0600", "") }
+        for mount in mounts {
+            lines.append("unit \(mount.unitName) local-fs.target \(escaped(mount.unit))")
+        }
         return lines
+    }
+
+    /// A text as one line, as init reads it.
+    private func escaped(_ text: String) -> String {
+        String(
+            text.flatMap { character -> [Character] in
+                switch character {
+                case "\n": ["\\", "n"]
+                case "\\": ["\\", "\\"]
+                default: [character]
+                }
+            })
     }
 
     private var hosts: String {
@@ -223,6 +234,12 @@ extension GuestIdentity {
             throw .badValue(what: what, value: value)
         }
         return value
+    }
+
+    private func line(_ what: String, _ value: String) throws(IdentityError) {
+        guard !value.isEmpty, !value.contains(where: \.isNewline) else {
+            throw .badValue(what: what, value: value)
+        }
     }
 
     /// The uid of each user: given, or derived from the name alone.

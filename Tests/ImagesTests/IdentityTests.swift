@@ -16,7 +16,10 @@ import Testing
         identity.udpPorts = [53]
         identity.interfaces = [.user(mac: "02:00:00:00:00:01")]
         identity.dns = ["10.0.2.3"]
-        identity.mountPoints = ["/srv/cache"]
+        identity.mounts = [
+            Mount(what: "a-tag", path: "/srv/my cache", type: "virtiofs", options: ["ro"]),
+            Mount(what: "vol", path: "/var/lib/100%", type: "ext4"),
+        ]
         return identity
     }
 
@@ -28,7 +31,7 @@ import Testing
                 martlet-identity 1
                 image abc
                 timezone Europe/Berlin
-                folder /srv/cache
+                folder /srv/my cache
                 address 02:00:00:00:00:01 10.0.2.15/24 10.0.2.2
                 file keys/admin 0644 ssh-ed25519 AAAA me\\n
                 file keys/user 0644 ssh-ed25519 AAAA me\\n
@@ -45,6 +48,10 @@ import Testing
                         ct state invalid drop\\n        meta l4proto { icmp, icmpv6 } accept\\n\
                         udp dport { 68, 546 } accept\\n        tcp dport { 22, 80, 443 } accept\\n\
                         udp dport { 53 } accept\\n    }\\n}\\n
+                unit srv-my\\x20cache.mount local-fs.target [Unit]\\nDescription=/srv/my cache\\n\
+                [Mount]\\nWhat=a-tag\\nWhere=/srv/my cache\\nType=virtiofs\\nOptions=ro\\nTimeoutSec=30\\n
+                unit var-lib-100\\x25.mount local-fs.target [Unit]\\nDescription=/var/lib/100%%\\n\
+                [Mount]\\nWhat=vol\\nWhere=/var/lib/100%%\\nType=ext4\\nOptions=\\nTimeoutSec=30\\n
                 user alice 3000 sudo,docker
                 end
 
@@ -108,6 +115,26 @@ import Testing
         #expect(throws: IdentityError.badValue(what: "hostname", value: name)) {
             try identity.firmwareEntries()
         }
+    }
+
+    @Test(arguments: ["", "/srv/a\nend"])
+    func refusesBadMountPoints(path: String) {
+        var identity = identity
+        identity.mounts = [Mount(what: "a", path: path, type: "ext4")]
+        #expect(throws: IdentityError.badValue(what: "mount point", value: path)) {
+            try identity.firmwareEntries()
+        }
+    }
+
+    /// As `systemd-escape --path` has it.
+    @Test(arguments: [
+        ("/", "-"), ("/srv", "srv"), ("/srv/data", "srv-data"), ("/srv/my-data", "srv-my\\x2ddata"),
+        ("/.hidden/.x", "\\x2ehidden-.x"), ("/srv/ä b", "srv-\\xc3\\xa4\\x20b"),
+        ("/srv/a:b_c.d", "srv-a:b_c.d"), ("/srv/a\\b\u{1}", "srv-a\\x5cb\\x01"),
+        ("/a@b", "a\\x40b"),
+    ])
+    func unitNamesAreThoseOfSystemd(path: String, name: String) {
+        #expect(systemdEscaped(path: path) == name)
     }
 
     @Test func refusesLongCredentials() {
