@@ -13,6 +13,10 @@
 //     password NAME HASH
 //     end                             always the last line: a cut text is an error
 //
+// Where the system can be written to, what the fleet file says is applied at each start over what
+// the guest has made of it: host name, machine id, time zone, the accounts that it names and their
+// passwords. All else in /etc is the guest's own, accounts that it has added among them.
+//
 // An unknown word is an error: silently leaving out a firewall would be worse than not starting.
 #include "identity.h"
 
@@ -178,7 +182,7 @@ static void take_unit(char *rest) {
 static void take_line(char *line, const char *own) {
     char path[512], *rest = line, *word = next(&rest, 0);
     if (!strcmp(word, "image")) {
-        identity.image = next(&rest, 1);
+        next(&rest, 1);  // known since identity_load
     } else if (!strcmp(word, "file")) {
         take_file(rest);
     } else if (!strcmp(word, "unit")) {
@@ -211,8 +215,14 @@ static void take_line(char *line, const char *own) {
 
 // ---- reading and writing ----
 
-// A file of the image, from the topmost layer that has it.
-static void read_layered(const char *layer_path, int layers, const char *name, struct text *text) {
+// A file of the system: what was written over the image, else from the topmost layer that has it.
+static void read_layered(const char *upper, const char *layer_path, int layers, const char *name,
+                         struct text *text) {
+    if (upper) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/etc/%s", upper, name);
+        if (read_file(path, text) == 0) return;
+    }
     for (int layer = layers - 1; layer >= 0; layer--) {
         char path[512];
         int length = snprintf(path, sizeof path, layer_path, layer);
@@ -223,11 +233,22 @@ static void read_layered(const char *layer_path, int layers, const char *name, s
     fail("the image has no /etc/%s", name);
 }
 
-static void write_database(const char *own, const char *name, struct text *text, mode_t mode,
-                           gid_t group) {
-    char path[512];
+static void write_database(const char *own, const char *upper, const char *name, struct text *text,
+                           mode_t mode, gid_t group) {
+    char path[512], fresh[512];
+    struct text old = {0};
     snprintf(path, sizeof path, "%s/etc/%s", own, name);
     write_file(path, text->bytes, text->length, mode, group);
+    if (!upper) return;
+    // One that the guest has changed hides ours: the fleet's accounts have to be in there, too.
+    snprintf(path, sizeof path, "%s/etc/%s", upper, name);
+    snprintf(fresh, sizeof fresh, "%s/etc/.martlet-new", upper);
+    if (read_file(path, &old) == 0 && strcmp(old.bytes, text->bytes)) {
+        unlink(fresh);
+        write_file(fresh, text->bytes, text->length, mode, group);
+        if (rename(fresh, path) < 0) fail("cannot write %s", path);
+    }
+    free(old.bytes);
 }
 
 // The number of the image's group `shadow`, which may read the password hashes.
@@ -237,19 +258,29 @@ static gid_t shadow_group(void) {
     return field ? (gid_t)strtoul(field + 1, NULL, 10) : 0;
 }
 
-void identity_apply(const char *own, const char *layer_path, int layers) {
-    static struct text text;
-    if (read_file("/sys/firmware/qemu_fw_cfg/by_name/" IDENTITY_ENTRY "/raw", &text) < 0)
+static struct text source;
+
+void identity_load(void) {
+    if (read_file("/sys/firmware/qemu_fw_cfg/by_name/" IDENTITY_ENTRY "/raw", &source) < 0)
         fail("cannot read the identity from fw_cfg entry " IDENTITY_ENTRY);
-    char *line = strtok(text.bytes, "\n");
+    // The image is needed before all else: what is mounted depends on it.
+    static const char word[] = "\nimage ";
+    char *line = strstr(source.bytes, word);
+    if (!line) return;
+    line += strlen(word);
+    identity.image = strndup(line, strcspn(line, "\n"));
+}
+
+void identity_apply(const char *own, const char *layer_path, int layers, const char *upper) {
+    char *line = strtok(source.bytes, "\n");
     if (!line || strcmp(line, "martlet-identity 1"))
         reject("identity: unknown version '%s'; this image reads 'martlet-identity 1'",
              line ? line : "");
 
-    read_layered(layer_path, layers, "passwd", &identity.passwd);
-    read_layered(layer_path, layers, "shadow", &identity.shadow);
-    read_layered(layer_path, layers, "group", &identity.group);
-    read_layered(layer_path, layers, "gshadow", &identity.gshadow);
+    read_layered(upper, layer_path, layers, "passwd", &identity.passwd);
+    read_layered(upper, layer_path, layers, "shadow", &identity.shadow);
+    read_layered(upper, layer_path, layers, "group", &identity.group);
+    read_layered(upper, layer_path, layers, "gshadow", &identity.gshadow);
 
     char folder[512];
     snprintf(folder, sizeof folder, "%s/etc", own);
@@ -257,17 +288,17 @@ void identity_apply(const char *own, const char *layer_path, int layers) {
     make_folders("/run/martlet", 0755);
     // Lines are found by hand: strtok keeps one state, which the parsing of groups uses too.
     for (line += strlen(line) + 1;;) {
-        char *end = line < text.bytes + text.length ? strchr(line, '\n') : NULL;
+        char *end = line < source.bytes + source.length ? strchr(line, '\n') : NULL;
         if (!end) reject("identity: cut off before its last line");
         *end = 0;
         if (!strcmp(line, "end")) break;
         take_line(line, own);
         line = end + 1;
     }
-    write_database(own, "passwd", &identity.passwd, 0644, 0);
-    write_database(own, "group", &identity.group, 0644, 0);
-    write_database(own, "shadow", &identity.shadow, 0640, shadow_group());
-    write_database(own, "gshadow", &identity.gshadow, 0640, shadow_group());
+    write_database(own, upper, "passwd", &identity.passwd, 0644, 0);
+    write_database(own, upper, "group", &identity.group, 0644, 0);
+    write_database(own, upper, "shadow", &identity.shadow, 0640, shadow_group());
+    write_database(own, upper, "gshadow", &identity.gshadow, 0640, shadow_group());
 }
 
 void identity_make_homes(const char *root) {

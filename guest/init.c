@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // /init of the initramfs: from an image's layers and a VM's data volume to a root that systemd can
 // run on. Everything below / is read-only, because an overlay without an upper folder cannot be
-// anything else; /var, /home and /root are the data volume.
+// anything else; /var, /home and /root are the data volume. In the modes overlay and mutable, a
+// folder of the data volume is the upper one, and takes what is written to the system.
 //
 // Disks are found by their virtio serial: layer0 (the lowest) to layerN, and data.
-// Kernel command line: martlet.layers=N (default 1), martlet.data=tmpfs (a VM that keeps nothing).
+// Kernel command line: martlet.layers=N (default 1), martlet.data=tmpfs (a VM that keeps nothing),
+// martlet.mode=overlay (what is written is dropped when the image changes) or mutable.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -25,9 +27,11 @@
 
 #include "common.h"
 #include "identity.h"
+#include "overlay.h"
 
 #define ROOT "/sysroot"
 #define OWN_LAYER "/own"
+#define DATA "/data"
 #define LAYER_PATH "/layers/%d"
 #define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
 
@@ -145,8 +149,9 @@ static void mount_layers(int layers) {
     mount_or_fail("martlet", OWN_LAYER, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755");
 }
 
-// The identity on top, then the layers from the highest to the lowest; no upper folder.
-static void mount_root(int layers) {
+// The identity on top, then the layers from the highest to the lowest; an upper folder only in the
+// modes that have one.
+static void mount_root(int layers, int writable) {
     struct text options = {0};
     append_string(&options, "lowerdir=" OWN_LAYER);
     for (int layer = layers - 1; layer >= 0; layer--) {
@@ -154,8 +159,13 @@ static void mount_root(int layers) {
         snprintf(path, sizeof path, ":" LAYER_PATH, layer);
         append_string(&options, path);
     }
+    // Plain layers, whatever the kernel's defaults: what another layer or kernel would have to
+    // understand must not get into the upper folder.
+    if (writable)
+        append_string(&options, ",upperdir=" DATA OVERLAY_UPPER ",workdir=" DATA OVERLAY_WORK
+                                ",redirect_dir=off,index=off,metacopy=off");
     make_folders(ROOT, 0755);
-    mount_or_fail("martlet", ROOT, "overlay", MS_RDONLY, options.bytes);
+    mount_or_fail("martlet", ROOT, "overlay", writable ? MS_NOATIME : MS_RDONLY, options.bytes);
     free(options.bytes);
 }
 
@@ -183,18 +193,18 @@ static uint64_t examine_data(const char *device) {
     return blocks < wanted ? wanted : 0;
 }
 
-static void mount_data(void) {
+static void mount_data(const char *target) {
     const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOATIME;
     if (!strcmp(option("martlet.data", "disk"), "tmpfs")) {
-        mount_or_fail("data", ROOT "/var", "tmpfs", flags, "mode=0755,size=50%");
+        mount_or_fail("data", target, "tmpfs", flags, "mode=0755,size=50%");
         return;
     }
     char device[64];
     wait_for_disk("data", device);
     uint64_t wanted = examine_data(device);
-    mount_or_fail(device, ROOT "/var", "ext4", flags, "errors=remount-ro");
+    mount_or_fail(device, target, "ext4", flags, "errors=remount-ro");
     if (!wanted) return;
-    int folder = open(ROOT "/var", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int folder = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0 || ioctl(folder, EXT4_IOC_RESIZE_FS, &wanted) < 0)
         fail("cannot grow the filesystem of the data volume");
     close(folder);
@@ -287,11 +297,21 @@ int main(void) {
     start(load_later_modules);
     int layers = atoi(option("martlet.layers", "1"));
     if (layers < 1 || layers > max_layers) reject("martlet.layers must be 1 to %d", max_layers);
+    const char *mode = option("martlet.mode", "immutable");
+    int keep = !strcmp(mode, "mutable"), writable = keep || !strcmp(mode, "overlay");
+    if (!writable && strcmp(mode, "immutable")) reject("martlet.mode: unknown mode '%s'", mode);
+    identity_load();
     mount_layers(layers);
-    identity_apply(OWN_LAYER, LAYER_PATH, layers);
-    mount_root(layers);
+    if (writable) {
+        make_folders(DATA, 0755);
+        mount_data(DATA);
+        overlay_prepare(DATA, identity_image(), keep);
+    }
+    identity_apply(OWN_LAYER, LAYER_PATH, layers, writable ? DATA OVERLAY_UPPER : NULL);
+    mount_root(layers, writable);
     start(apply_settings);
-    mount_data();
+    if (writable) move_mount(DATA, ROOT "/var");
+    else mount_data(ROOT "/var");
     fill_data();
     identity_make_homes(ROOT);
     mount_or_fail(ROOT "/var/home", ROOT "/home", NULL, MS_BIND, NULL);

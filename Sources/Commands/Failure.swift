@@ -123,7 +123,8 @@ extension Failure {
         case .missingTool(_, let package):
             self.init(.unavailable, error.description, hint: Failure.install(package))
         case .missingBackup: self.init(.notFound, error.description)
-        case .noSpace, .shrink, .failed, .damaged, .undecryptable, .cancelled:
+        case .unusableDevice: self.init(.hostNotReady, error.description)
+        case .noSpace, .shrink, .failed, .foreignContent, .damaged, .undecryptable, .cancelled:
             self.init(.failed, error.description)
         }
     }

@@ -30,7 +30,7 @@ extension Commands {
                     ListVerb.command, StatusVerb.command, EventsVerb.command, LifecycleVerbs.start,
                     LifecycleVerbs.stop, LifecycleVerbs.restart, LifecycleVerbs.kill,
                     LifecycleVerbs.pause, LifecycleVerbs.unpause, SuspendVerbs.suspend,
-                    SuspendVerbs.resume, WaitVerb.command,
+                    SuspendVerbs.resume, WaitVerb.command, ResizeVerb.command,
                     DestroyVerbs.recreate, DestroyVerbs.destroy, DestroyVerbs.purge,
                 ]),
             .init(

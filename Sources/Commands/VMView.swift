@@ -50,8 +50,10 @@ struct VMView: Sendable {
         vm = used?.vm ?? declared
         imageDigest = used?.imageDigest
         generation = used?.number
-        imageHold = newest.flatMap {
-            observed.hold(against: .built(digest: $0))?.sentence(observed.name)
+        imageHold = newest.flatMap { newest in
+            (declared ?? used?.vm).flatMap {
+                observed.hold($0, against: .built(digest: newest))?.sentence(observed.name)
+            }
         }
         isUntried = observed.upgrade == .untried
         status = report.observation.status

@@ -60,6 +60,7 @@ extension Engine {
             if let refusal = step.refusal { throw PlanError.refused(refusal.reason) }
             if let failure { throw failure }
             try await checkForwards(step, of: fleet)
+            try await checkVolumes(step, of: fleet)
             let (vm, digest) = await kept(fleet.vm(step.vm), digest)
             let detail = try await changing(step.vm) { files in
                 var detail = "done"
@@ -118,7 +119,7 @@ extension Engine {
         guard var vm else { return (nil, digest) }
         let observed = await observer.observe(vm.name).vm
         let desired = digest.map { DesiredImage.built(digest: $0) } ?? .unbuilt(name: "")
-        guard let applied = observed.applied, observed.hold(against: desired) != nil else {
+        guard let applied = observed.applied, observed.hold(vm, against: desired) != nil else {
             return (vm, digest)
         }
         vm.image = applied.vm.image
@@ -172,6 +173,8 @@ extension Engine {
             throw LifecycleError.failed(
                 vm: vm.name, reason: "what it runs is not known: 'martlet restart \(vm.name)'")
         }
+        // First, for a generation whose disks have not grown yet must not be reported as running.
+        try await growLive(vm, running: running.vm, files)
         let user = try allocateUser(vm.name)
         var spec = try await launched(running, files, user: user)
         spec.apply(vm)

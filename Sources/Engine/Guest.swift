@@ -26,6 +26,7 @@ extension GuestIdentity {
         udpPorts = open.filter { $0.transport == .udp }.map(\.port)
         interfaces = Self.interfaces(of: vm, settings)
         dns = Self.resolvers(of: vm, settings)
+        mounts = vm.volumes.compactMap(Mount.init)
         for (name, credential) in vm.credentials {
             guard let text = credential.text else { continue }
             credentials[vm.credentialPrefix + name] = Array(text.utf8)
@@ -65,5 +66,19 @@ extension GuestIdentity {
         }
         if network.kind == .nat, let router = network.router { return ["\(router)"] }
         return network.dns.map(\.description)
+    }
+}
+
+extension Mount {
+    /// How the guest mounts a volume: found by its serial, never by a letter that depends on order.
+    init?(_ volume: Volume) {
+        guard let mount = volume.mount else { return nil }
+        var options = ["noatime", "nodev", "nosuid"]
+        if volume.filesystem == .ext4 { options.append("errors=remount-ro") }
+        if volume.readOnly { options.append("ro") }
+        self.init(
+            what: "/dev/disk/by-id/virtio-\(volume.name)", path: mount,
+            type: volume.filesystem.rawValue, options: options,
+            grows: !volume.readOnly && volume.filesystem.canGrow)
     }
 }

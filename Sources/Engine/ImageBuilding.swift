@@ -92,10 +92,12 @@ extension Engine {
     ) async -> (digests: [String: String], failures: [String: any Error]) {
         var digests: [String: String] = [:]
         var failures: [String: any Error] = [:]
-        let vms = fleet.vms.filter { vm in
+        var vms = fleet.vms.filter { vm in
             vm.enable && (names.isEmpty || names.contains(vm.name)) && isAvailable(vm)
                 && !isPinned(vm.name)
         }
+        for vm in vms { digests[vm.name] = keptImage(of: vm) }
+        vms.removeAll { digests[$0.name] != nil }
         for (image, users) in Dictionary(grouping: vms, by: Engine.imageName)
             .sorted(by: { $0.key < $1.key })
         {
@@ -149,6 +151,12 @@ extension Engine {
     private func isPinned(_ name: String) -> Bool {
         guard let pinned = (try? store.imageMemory(name))?.pinned else { return false }
         return pinned == (try? store.current(name))??.imageDigest
+    }
+
+    /// The image that a mutable VM keeps; nil for all that follow their declaration.
+    func keptImage(of vm: VM) -> String? {
+        let applied = (try? store.current(vm.name)).flatMap { $0 }
+        return Planning.keptImage(of: vm, applied: applied.map(ObservedVM.Generation.init))
     }
 
     /// Which VMs use an image now, will at their next start, or can go back to it, by digest.

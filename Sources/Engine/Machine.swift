@@ -39,7 +39,7 @@ struct MachinePlan {
             cpu: accelerator == .kvm ? "host" : "max", vcpu: vm.vcpu,
             memoryBytes: Int64(vm.memory.max.bytes), kernel: boot.kernel,
             initramfs: boot.initramfs,
-            kernelParameters: words(boot.commandLine) + emulationParameters
+            kernelParameters: words(boot.commandLine) + emulationParameters + modeParameters
                 + vm.kernel.parameters, layers: boot.layers,
             disks: files.disks(of: vm).map(\.launch),
             interfaces: interfaces(), firmwareEntries: entries, oemStringFiles: oemStringFiles)
@@ -51,6 +51,11 @@ struct MachinePlan {
     /// kernel distrusts them; reading any other clock leaves the emulated CPU each time.
     private var emulationParameters: [String] {
         accelerator == .tcg ? ["tsc=reliable", "no_timer_check"] : []
+    }
+
+    /// Whether init puts a folder of the data volume over the image (guest/overlay.c).
+    private var modeParameters: [String] {
+        vm.mode == .immutable ? [] : ["martlet.mode=\(vm.mode.rawValue)"]
     }
 
     private func words(_ line: String) -> [String] { line.split(separator: " ").map(String.init) }

@@ -4,7 +4,6 @@ import Glibc
 import Hypervisors
 import Images
 import Linux
-import Storage
 import Supervisor
 
 extension Engine {
@@ -101,17 +100,6 @@ extension Engine {
     package func release(_ name: String) async throws {
         try await detach(name)
         try Files.remove(layout.vm(name).run)
-    }
-
-    private func prepareDisks(
-        _ generation: GenerationRecord, _ files: VMLayout, user: UInt32?
-    ) async throws {
-        try makeFolder(files.disks, ownedBy: user)
-        let size = Int64(generation.vm.disk.bytes)
-        let disk = Disk(path: files.dataVolume, format: .qcow2)
-        try await disk.create(bytes: size, label: "data", uuid: randomUUID())
-        try await disk.grow(to: size)
-        if let user { try Files.setOwner(disk.path, user: user, group: user) }
     }
 
     private func prepareFolders(_ files: VMLayout, user: UInt32?) throws {

@@ -93,6 +93,8 @@ extension Engine {
         let vm = try store.current(name)?.vm ?? VM(name: name)
         let taps = try await openTaps(vm, fleet: store.record(name)?.fleet, user: user)
         defer { for tap in taps { close(tap) } }
+        let devices = try openDevices(vm)
+        defer { for device in devices { close(device) } }
         var program = Program("/proc/self/exe", ["supervise", name])
         program.name = "martlet"
         program.environment = [
@@ -107,7 +109,7 @@ extension Engine {
         if user != nil, let kvm = groupOf("/dev/kvm") { program.groups = [kvm] }
         do {
             let supervisor = try await Supervisor.start(
-                program, log: files.supervisorLog, taps: taps)
+                program, log: files.supervisorLog, taps: taps + devices)
             try await startRelay(vm, supervisor: supervisor)
         } catch let error as StartError {
             throw LifecycleError.failed(vm: name, reason: error.description)

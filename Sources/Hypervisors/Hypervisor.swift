@@ -27,9 +27,12 @@ package struct Channels: Sendable, Equatable {
     /// The VM's lock: inherited and never used, so that "free" means that nothing runs.
     package var lock: Int32 = 8
     package var taps: [Int32] = []
+    /// Block devices of the host, in the order of the disks.
+    package var devices: [Int32] = []
 
-    package init(taps count: Int = 0) {
+    package init(taps count: Int = 0, devices deviceCount: Int = 0) {
         taps = (0..<count).map { 9 + Int32($0) }
+        devices = (0..<deviceCount).map { 9 + Int32(count + $0) }
     }
 }
 
@@ -41,6 +44,7 @@ package enum LaunchError: Error, Equatable, CustomStringConvertible {
     case firmwareName(String)
     case oemStrings
     case tapSlot(Int)
+    case deviceSlot(String)
     case tooManyDevices(Int)
 
     package var description: String {
@@ -58,6 +62,8 @@ package enum LaunchError: Error, Equatable, CustomStringConvertible {
             "the machine type microvm has no SMBIOS, so it cannot carry OEM strings: use q35"
         case .tapSlot(let slot):
             "no tap descriptor was passed for slot \(slot)"
+        case .deviceSlot(let path):
+            "no descriptor was passed for the device \(path)"
         case .tooManyDevices(let count):
             "\(count) disks and interfaces do not fit into the 24 places of the machine"
         }

@@ -73,6 +73,13 @@ package struct LaunchSpec: Codable, Sendable, Equatable {
 
     package enum Machine: String, Codable, Sendable { case q35, microvm }
 
+    /// How many of the interfaces are taps, and how many of the disks block devices: each needs a
+    /// descriptor.
+    package var tapCount: Int {
+        interfaces.count { if case .tap = $0.backend { true } else { false } }
+    }
+    package var deviceCount: Int { disks.count { $0.format == .device } }
+
     /// A writable disk, or a further read-only one; the guest finds it by its serial.
     package struct Disk: Codable, Sendable, Equatable {
         package var path: String

@@ -9,12 +9,17 @@ package struct Mount: Sendable, Equatable {
     /// The file system's type, such as `ext4` or `virtiofs`.
     package var type: String
     package var options: [String]
+    /// Whether the guest makes the file system as large as its disk after mounting it.
+    package var grows: Bool
 
-    package init(what: String, path: String, type: String, options: [String] = []) {
+    package init(
+        what: String, path: String, type: String, options: [String] = [], grows: Bool = false
+    ) {
         self.what = what
         self.path = path
         self.type = type
         self.options = options
+        self.grows = grows
     }
 
     /// The name that systemd demands of the unit for this path.
@@ -28,15 +33,21 @@ package struct Mount: Sendable, Equatable {
         """
         [Unit]
         Description=\(inUnit(path))
-        [Mount]
+        \(grows ? "Wants=systemd-growfs@\(systemdEscaped(path: path)).service\n" : "")[Mount]
         What=\(inUnit(what))
         Where=\(inUnit(path))
         Type=\(type)
         Options=\(options.map(inUnit).joined(separator: ","))
-        TimeoutSec=30
+        TimeoutSec=\(timeout)
 
         """
     }
+
+    /// In seconds.
+    ///
+    /// A share whose other end is gone answers never; a disk only waits for the module of its file
+    /// system, and for its journal, which take long where CPUs are emulated and busy.
+    private var timeout: Int { type == "virtiofs" ? 30 : 300 }
 
     /// Whether the mount point has to be there from the beginning: below `/` nothing can be made
     /// later, and elsewhere systemd makes it.

@@ -32,7 +32,6 @@ func unavailable(_ vm: VM) -> [Unavailable] {
         "limits.network", vm.limits.network != nil && !vm.isOnNetwork,
         "a limit of the network 'user'")
     check("shared", vm.shared, "shared memory")
-    check("volumes", !vm.volumes.isEmpty, "further volumes")
     check("shares", !vm.shares.isEmpty, "shares")
     check("credentials", vm.credentials.values.contains { $0.secret != nil }, "secrets")
     check("vsock", vm.vsock != .auto && vm.vsock != .off, "vsock")
@@ -42,7 +41,6 @@ func unavailable(_ vm: VM) -> [Unavailable] {
     check("kernel.modules", !vm.kernel.modules.isEmpty, "further kernel modules")
     check("hardening", vm.hardening != plain.hardening, "hardening other than the standard")
     check("warm", vm.warm, "warm start")
-    check("mode", vm.mode != .immutable, "modes other than immutable")
     check(
         "health",
         vm.health.contains { $0.http.map { $0.isSecure || $0.host != nil } ?? false },

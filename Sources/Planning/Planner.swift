@@ -52,7 +52,7 @@ package func plan(
 private func kept(
     _ vm: VM, _ desired: DesiredImage, _ observed: ObservedVM
 ) -> (VM, DesiredImage, ImageHold?) {
-    guard let applied = observed.applied, let hold = observed.hold(against: desired) else {
+    guard let applied = observed.applied, let hold = observed.hold(vm, against: desired) else {
         return (vm, desired, nil)
     }
     var vm = vm
@@ -129,14 +129,7 @@ private struct Planner {
                     "only root can make networks of the host: use sudo, or the network 'user', "
                         + "which needs no privilege", field: "interfaces"))
         }
-        if let old = observed.applied?.vm.disk, vm.disk < old {
-            refusals.append(
-                Change(
-                    vm: vm.name, action: .refuse, consequence: .dataLoss, field: "disk",
-                    from: "\(old)", to: "\(vm.disk)",
-                    reason: "a data volume cannot shrink: leave the size, "
-                        + "or 'martlet recreate \(vm.name)' for an empty one"))
-        }
+        if let applied = observed.applied?.vm { refusals += diskRefusals(of: vm, from: applied) }
         return refusals
     }
 
@@ -179,7 +172,7 @@ private struct Planner {
             return Change(
                 vm: vm.name, action: action(for: consequence), consequence: consequence,
                 field: field.field, from: field.from, to: field.to,
-                reason: explanation(consequence))
+                reason: diskExplanation(of: field, in: vm) ?? explanation(consequence))
         }
         // The image itself says more than its recipe: a change may well give the same digest.
         changes.removeAll { $0.consequence == .rebuild }
@@ -304,6 +297,8 @@ package func consequence(ofChanging field: String, onNetwork: Bool = false) -> C
     ]
     let key = field.prefix { $0 != "." && $0 != "[" }
     if key == "image" { return .rebuild }
+    // Only growing gets here: shrinking is refused.
+    if isDiskSize(field) { return .live }
     // There it is the host that forwards and limits, and not the VM's own process.
     if onNetwork, ["ports", "firewall", "limits"].contains(key) { return .live }
     return hostOnly.contains(String(key)) ? .live : .restart

@@ -20,12 +20,14 @@ final class Machine {
 
     /// Starts the hypervisor; it holds `lock` as we do, and dies with this thread.
     ///
-    /// `taps` stay ours as well: a hypervisor that is started again gets the same ones.
+    /// `taps`, with the block devices after them, stay ours as well: a hypervisor that is started
+    /// again gets the same ones.
     init(
         _ spec: SuperviseSpec, _ hypervisor: any Hypervisor, lock: borrowing FileLock,
         taps: [Int32], resuming: Bool, _ reactor: Reactor
     ) throws {
-        let channels = Channels(taps: taps.count)
+        let channels = Channels(
+            taps: spec.launch.tapCount, devices: spec.launch.deviceCount)
         let line = try hypervisor.commandLine(spec.launch, channels)
         var program = Program(spec.hypervisor, line + (resuming ? hypervisor.waitForMemory : []))
         program.environment = spec.environment
@@ -51,7 +53,9 @@ final class Machine {
         ready = try channel(channels.ready, limit: 4096)
         program.descriptors[channels.ssh] = ssh.raw
         program.descriptors[channels.lock] = lock.raw
-        for (target, tap) in zip(channels.taps, taps) { program.descriptors[target] = tap }
+        for (target, tap) in zip(channels.taps + channels.devices, taps) {
+            program.descriptors[target] = tap
+        }
         self.reactor = reactor
         started = Reactor.now
         child = try program.spawn()

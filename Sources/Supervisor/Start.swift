@@ -23,8 +23,9 @@ extension Supervisor {
     ///
     /// `program` is this binary with the arguments of `supervise`, and the VM's user where there
     /// is one. Its messages go to `log`, which starts over when it has grown beyond 256 KiB. `taps`
-    /// are the descriptors of its interfaces, in the order of their slots; they are passed on, and
-    /// stay the caller's to close. Returns the supervisor's pidfd.
+    /// are the descriptors of its interfaces, in the order of their slots, and after them those of
+    /// its block devices; they are passed on, and stay the caller's to close. Returns the
+    /// supervisor's pidfd.
     package static func start(
         _ program: Program, log path: String, taps: [Int32] = []
     ) async throws -> Descriptor {
@@ -64,14 +65,15 @@ extension Supervisor {
     }
 }
 
-/// The descriptors of the VM's interfaces that whoever started the supervisor has opened.
+/// The descriptors of the VM's interfaces and block devices that whoever started the supervisor
+/// has opened.
 ///
-/// A supervisor has no network of its own, so it could not open them.
+/// A supervisor has no network of its own and no right to devices, so it could not open them.
 enum InheritedTaps {
     static let variable = "MARTLET_TAPS"
 
     static func take(_ spec: LaunchSpec) throws -> [Int32] {
-        let wanted = spec.interfaces.count { if case .tap = $0.backend { true } else { false } }
+        let wanted = spec.tapCount + spec.deviceCount
         let numbers = (environment(variable) ?? "").split(separator: ",").compactMap { Int32($0) }
         guard numbers.count >= wanted else { throw SupervisorError.noTaps(spec.name) }
         for number in numbers where fcntl(number, F_SETFD, FD_CLOEXEC) != 0 {

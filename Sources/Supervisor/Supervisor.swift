@@ -143,7 +143,8 @@ package enum SupervisorError: Error, Equatable, CustomStringConvertible {
         case .alreadyRunning(let name):
             "\(name) already runs: another supervisor or its hypervisor holds the lock"
         case .noTaps(let name):
-            "the interfaces of \(name) were not handed over: start it with 'martlet start \(name)'"
+            "the interfaces or devices of \(name) were not handed over: "
+                + "start it with 'martlet start \(name)'"
         }
     }
 }

@@ -58,6 +58,26 @@ struct Scenario: Sendable, CustomTestStringConvertible {
                 #expect(generation == .integer(Int64(current)))
             }),
         Scenario(
+            testDescription: "up that grows disks", command: ["up"], steps: 6, keepsData: false,
+            before: { world in
+                // What the guest prints of each file system: 262144 blocks of 8192 bytes.
+                try world.behave("boot=0.01 agent out=MjYyMTQ0IDgxOTIK")
+                if Files.exists(world.layout.vm("web").path) {
+                    try await world.must("purge", "web", "--yes")
+                }
+                try world.declare(
+                    "web: {disk: 1GiB, volumes: [{name: v, size: 16MiB, mount: /srv/v}]}")
+                try await world.must("up")
+                try world.declare(
+                    "web: {disk: 2GiB, volumes: [{name: v, size: 32MiB, mount: /srv/v}]}")
+            },
+            after: { world in
+                let current = try world.current("web")
+                let generation = try await world.list()["web"]?["generation"]
+                #expect(generation == .integer(Int64(current)))
+                try await world.expectState("web", "running")
+            }),
+        Scenario(
             testDescription: "up that stops an undeclared VM", command: ["up"], steps: 2,
             before: { world in
                 try world.declare("web: {}, other: {}")

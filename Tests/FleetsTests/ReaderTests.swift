@@ -199,7 +199,9 @@ func repositoryFile(_ path: String) throws -> String {
 }
 
 @Suite struct ExampleTests {
-    @Test(arguments: ["examples/networks.yaml", "examples/demo/fleet.yaml"])
+    @Test(arguments: [
+        "examples/networks.yaml", "examples/volumes.yaml", "examples/demo/fleet.yaml",
+    ])
     func eachExampleIsValid(path: String) throws {
         let file = FleetFile.parse(try repositoryFile(path))
         #expect(file.fleet != nil && file.diagnostics.isEmpty, "\(file.diagnostics)")

@@ -33,7 +33,7 @@ struct BootedGuest: SuiteTrait, TestScoping {
     ) async throws {
         guard test.isSuite else { return try await function() }
         let port = try freePort()
-        let martlet = try await make(port)
+        let martlet = try await BootedGuest.make(port)
         let result: Result<Void, any Error>
         do {
             let up = try await martlet("up")
@@ -51,9 +51,9 @@ struct BootedGuest: SuiteTrait, TestScoping {
     }
 
     /// A ROOT of its own over the images that all tests share.
-    private func make(_ port: UInt16) async throws -> Martlet {
+    static func make(_ port: UInt16) async throws -> Martlet {
         let martlet = try Martlet()
-        for shared in ["layers", "images", "cache"] {
+        for shared in ["layers", "images", "cache", "tmp"] {
             try Files.makeFolder("\(imageCache)/\(shared)")
             try Files.makeFolder(martlet.root)
             try Files.link("\(imageCache)/\(shared)", at: "\(martlet.root)/\(shared)")

@@ -128,14 +128,15 @@ import Testing
     }
 
     @Test func devicesAndReadOnlyDisks() throws {
-        let delta = try difference {
+        let delta = try difference(Channels(taps: 1, devices: 1)) {
             $0.disks.append(.init(path: "/dev/zvol/a,b", format: .device, serial: "raw"))
             $0.disks.append(.init(path: "/x", format: .raw, serial: "ro", readOnly: true))
         }
         #expect(
             delta.added.contains(
                 "driver=raw,node-name=disk-raw,discard=unmap,detect-zeroes=unmap,"
-                    + "file.driver=host_device,file.filename=/dev/zvol/a,,b,file.discard=unmap"))
+                    + "file.driver=host_device,file.filename=/dev/fdset/10,file.discard=unmap"))
+        #expect(delta.added.contains("fd=10,set=10"))
         #expect(
             delta.added.contains(
                 "driver=raw,node-name=disk-ro,read-only=on,file.driver=file,file.filename=/x"))
@@ -162,6 +163,10 @@ import Testing
     }
 
     static let mistakes: [(LaunchError, @Sendable (inout LaunchSpec) -> Void)] = [
+        (
+            .deviceSlot("/dev/sdb"),
+            { $0.disks.append(.init(path: "/dev/sdb", format: .device, serial: "raw")) }
+        ),
         (.memorySize(1000), { $0.memoryBytes = 1000 }),
         (.tapSlot(0), { $0.interfaces[0].backend = .tap(slot: 0) }),
         (.serial("123456789012345678901"), { $0.disks[0].serial = "123456789012345678901" }),

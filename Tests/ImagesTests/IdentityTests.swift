@@ -18,7 +18,7 @@ import Testing
         identity.dns = ["10.0.2.3"]
         identity.mounts = [
             Mount(what: "a-tag", path: "/srv/my cache", type: "virtiofs", options: ["ro"]),
-            Mount(what: "vol", path: "/var/lib/100%", type: "ext4"),
+            Mount(what: "vol", path: "/var/lib/100%", type: "ext4", grows: true),
         ]
         return identity
     }
@@ -51,7 +51,8 @@ import Testing
                 unit srv-my\\x20cache.mount local-fs.target [Unit]\\nDescription=/srv/my cache\\n\
                 [Mount]\\nWhat=a-tag\\nWhere=/srv/my cache\\nType=virtiofs\\nOptions=ro\\nTimeoutSec=30\\n
                 unit var-lib-100\\x25.mount local-fs.target [Unit]\\nDescription=/var/lib/100%%\\n\
-                [Mount]\\nWhat=vol\\nWhere=/var/lib/100%%\\nType=ext4\\nOptions=\\nTimeoutSec=30\\n
+                Wants=systemd-growfs@var-lib-100\\\\x25.service\\n\
+                [Mount]\\nWhat=vol\\nWhere=/var/lib/100%%\\nType=ext4\\nOptions=\\nTimeoutSec=300\\n
                 user alice 3000 sudo,docker
                 end
 

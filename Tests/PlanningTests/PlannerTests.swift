@@ -70,7 +70,8 @@ import Testing
         arguments: [
             ("vcpu: 2", "a update+restart vcpu 1→2 restart"),
             ("memory: 1GiB", "a update+restart memory 512MiB→1GiB restart"),
-            ("disk: 9GiB", "a update+restart disk 8GiB→9GiB restart"),
+            ("disk: 9GiB", "a update disk 8GiB→9GiB live"),
+            ("mode: overlay", "a update+restart mode immutable→overlay restart"),
             ("restart: always", "a update restart on-failure→always live"),
             ("stop: { grace: 9s }", "a update stop.grace 30s→9s live"),
             (
@@ -138,8 +139,74 @@ import Testing
 
     @Test(
         arguments: [
-            "warm: true", "tpm: true", "volumes: [{ name: v, size: 1GiB }]",
-            "limits: { cpu: 50% }", "mode: mutable", "memory: { min: 256MiB, max: 1GiB }",
+            ("size: 2GiB", "a update volumes[v].size 1GiB→2GiB live"),
+            ("size: 512MiB", "a refuse volumes[v].size 1GiB→512MiB data-loss"),
+            (
+                "size: 1GiB, filesystem: xfs",
+                "a refuse volumes[v].filesystem ext4→xfs data-loss"
+            ),
+            ("size: 1GiB, format: raw", "a refuse volumes[v].format qcow2→raw data-loss"),
+            ("device: /dev/sdb", "a refuse volumes[v].device a file→/dev/sdb data-loss"),
+            ("size: 2GiB, readOnly: true", "a refuse volumes[v].size 1GiB→2GiB live"),
+            (
+                "size: 1GiB, mount: /srv/w",
+                "a update+restart volumes[v].mount /srv/v→/srv/w restart"
+            ),
+        ]) func aVolumeGrowsAndKeepsWhatItIs(changed: String, expected: String) throws
+    {
+        let before = try applied(
+            "vms: { a: { volumes: [{ name: v, size: 1GiB, mount: /srv/v }] } }", .running)
+        let mount = changed.contains("mount") ? "" : ", mount: /srv/v"
+        let file = "vms: { a: { volumes: [{ name: v, \(changed)\(mount) }] } }"
+        #expect(try planned(file, before) == [expected])
+    }
+
+    @Test func vfatDoesNotGrow() throws {
+        func file(_ size: String) -> String {
+            "vms: { a: { volumes: [{ name: v, size: \(size), filesystem: vfat }] } }"
+        }
+        let before = try applied(file("64MiB"), .running)
+        #expect(
+            try planned(file("128MiB"), before)
+                == ["a refuse volumes[v].size 64MiB→128MiB live"])
+    }
+
+    @Test func theOrderOfVolumesMeansNothing() throws {
+        let (one, two) = ("{ name: one, size: 1GiB }", "{ name: two, size: 2GiB }")
+        let before = try applied("vms: { a: { volumes: [\(one), \(two)] } }", .running)
+        let swapped = try planned("vms: { a: { volumes: [\(two), \(one)] } }", before)
+        #expect(swapped.allSatisfy { !$0.contains("refuse") })
+        // One that is no longer declared is only taken away from the guest.
+        let without = "vms: { a: { volumes: [\(two)] } }"
+        let fleet = try #require(FleetFile.parse("fleet: home\n" + without).fleet)
+        let step = try #require(
+            plan(from: State(vms: [before]), to: fleet) { _ in .built(digest: "1") }.steps.first)
+        #expect(step.actions == [.update, .restart])
+        #expect(step.changes.first?.reason.hasSuffix("nothing in it is deleted") == true)
+    }
+
+    @Test func aMutableVMKeepsItsImage() throws {
+        func planned(
+            _ mode: String, from old: String, image: String
+        ) throws -> (words: [String], notes: Int) {
+            let file = "fleet: home\nvms: { a: { mode: \(mode) } }"
+            let fleet = try #require(FleetFile.parse(file).fleet)
+            let before = try applied("vms: { a: { mode: \(old) } }", .running)
+            let plan = plan(from: State(vms: [before]), to: fleet) { _ in .built(digest: image) }
+            return (plan.changes.compactMap(\.field), plan.notes.count)
+        }
+        #expect(try planned("mutable", from: "mutable", image: "1") == ([], 0))
+        #expect(try planned("mutable", from: "mutable", image: "2") == ([], 1))
+        // What was written in the mode overlay belongs to one image as well.
+        #expect(try planned("mutable", from: "overlay", image: "2") == (["mode"], 1))
+        #expect(try planned("mutable", from: "immutable", image: "2") == (["mode", "image"], 0))
+        #expect(try planned("overlay", from: "mutable", image: "2") == (["mode", "image"], 0))
+        #expect(try planned("overlay", from: "overlay", image: "2") == (["image"], 0))
+    }
+
+    @Test(
+        arguments: [
+            "warm: true", "tpm: true", "limits: { cpu: 50% }", "memory: { min: 256MiB, max: 1GiB }",
             "hypervisor: firecracker", "backups: { schedule: daily }", "service: web",
         ]) func whatCannotBeDoneYetIsRefusedByName(key: String) throws
     {

@@ -174,9 +174,10 @@ final class FakeVMM {
             say(channels.agent, #"{"return": {"pid": 77}}"# + "\n")
         case "guest-exec-status":
             polls += 1
-            // The answer is `hello`, after one look in vain.
+            // The answer is `hello` unless another one is given, after one look in vain.
             let code = words["exec"] ?? "0"
-            let ended = "\"exited\": true, \"exitcode\": \(code), \"out-data\": \"aGVsbG8K\""
+            let text = words["out"] ?? "aGVsbG8K"
+            let ended = "\"exited\": true, \"exitcode\": \(code), \"out-data\": \"\(text)\""
             say(channels.agent, "{\"return\": {\(polls > 1 ? ended : "\"exited\": false")}}\n")
         case "guest-set-time":
             print("clock set")

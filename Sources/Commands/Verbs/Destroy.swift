@@ -9,20 +9,25 @@ enum DestroyVerbs {
     static let recreate = Command(
         "recreate", "Give VMs fresh disks; their identity stays.",
         discussion: """
-            The data volume is removed and made anew. Name, machine id, SSH host key and addresses \
-            stay what they were. The VM starts again if it ran.
+            The data volume and the volumes that are files are removed and made anew, and with them \
+            go the VM's snapshots. Block devices are not touched. Name, machine id, SSH host key \
+            and addresses stay what they were. The VM starts again if it ran.
             """,
         parameters: [Options.someVMs, Options.yes],
         examples: [.init("martlet recreate web", "Begin again with an empty /var and /home.")]
     ) { arguments in
+        let fleet = try Session(arguments).fleetIfAny()
         try await lose("recreate", arguments) { engine, name in
-            try await engine.recreate(name)
+            try await engine.recreate(name, in: fleet)
         }
     }
 
     static let destroy = Command(
         "destroy", "Remove VMs and their disks; their identity stays.",
-        discussion: "A VM that the fleet file still declares is made again by 'martlet up'.",
+        discussion: """
+            The snapshots go as well, block devices are not touched. A VM that the fleet file still \
+            declares is made again by 'martlet up'.
+            """,
         parameters: [Options.someVMs, Options.yes],
         examples: [.init("martlet destroy web", "Remove it, and keep its keys for the next one.")]
     ) { arguments in
@@ -39,16 +44,11 @@ enum DestroyVerbs {
     ) { arguments in
         try await lose(
             "purge", arguments,
-            further: { ["the identity of \($0.vm.name): machine id and SSH host key"] }
+            also: { ["the identity of \($0): machine id and SSH host key"] }
         ) { engine, name in
             try await engine.purge(name)
             return "purged"
         }
-    }
-
-    private static func data(_ report: VMReport) -> [String] {
-        let size = report.vm.applied.map { " (\($0.vm.disk))" } ?? ""
-        return ["the data volume of \(report.vm.name)\(size), with /var, /home and /root"]
     }
 
     /// Snapshots go with the disks that they are of.
@@ -61,18 +61,20 @@ enum DestroyVerbs {
     }
 
     private static func lose(
-        _ action: String, _ arguments: Arguments, further: (VMReport) -> [String] = { _ in [] },
+        _ action: String, _ arguments: Arguments, also: (String) -> [String] = { _ in [] },
         _ body: @escaping @Sendable (Engine, String) async throws -> String
     ) async throws {
         let session = try Session(arguments)
         let targets = try await session.targets(arguments[Options.someVMs])
-        let names = targets.map(\.vm.name)
-        let losses = targets.flatMap { target in
-            data(target) + snapshots(of: target.vm.name, session) + further(target)
+        var losses: [String] = []
+        for target in targets {
+            let (lost, kept) = try session.engine.losses(target.vm)
+            losses += lost + snapshots(of: target.vm.name, session) + also(target.vm.name)
+            for one in kept { session.printer.note("Not touched: \(one).") }
         }
-        try await Confirmation(
-            "\(action) \(names.joined(separator: " "))", losses: losses
-        ).require(yes: arguments[Options.yes], session.printer)
+        let names = targets.map(\.vm.name)
+        try await Confirmation("\(action) \(names.joined(separator: " "))", losses: losses)
+            .require(yes: arguments[Options.yes], session.printer)
         try await session.act(action, on: names, body)
     }
 }

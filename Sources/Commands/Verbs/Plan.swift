@@ -35,7 +35,7 @@ enum PlanVerb {
         return arguments[check] && !plan.isEmpty ? ExitCode.changesPending.rawValue : 0
     }
 
-    private static func show(_ plan: Plan, _ printer: Printer) {
+    static func show(_ plan: Plan, _ printer: Printer) {
         defer { for note in plan.notes { printer.note("note: \(note.vm): \(note.text)") } }
         guard !plan.isEmpty else {
             return printer.line("Nothing to do: everything is as declared.")
@@ -161,6 +161,8 @@ extension Plan {
             "summary": .object(
                 [.init("build", JSONValue(builds.count))]
                     + summary.map { .init($0.action.rawValue, JSONValue($0.count)) }),
+            "notes": .array(
+                notes.map { ["vm": .string($0.vm), "text": .string($0.text)] }),
         ]
     }
 }

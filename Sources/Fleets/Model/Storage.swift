@@ -28,7 +28,12 @@ package struct Volume: Record {
     }
 }
 
-package enum Filesystem: String, Choice { case ext4, xfs, btrfs, vfat }
+package enum Filesystem: String, Choice {
+    case ext4, xfs, btrfs, vfat
+
+    /// Whether it can be made larger with what is in it.
+    package var canGrow: Bool { self != .vfat }
+}
 
 package enum DiskFormat: String, Choice { case qcow2, raw }
 

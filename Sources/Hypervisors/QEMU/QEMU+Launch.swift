@@ -10,7 +10,7 @@ extension QEMU {
         var line = try machine(spec)
         line += boot(spec)
         line += serialPorts(spec, channels)
-        line += try disks(spec)
+        line += try disks(spec, channels)
         line += try interfaces(spec, channels)
         line += try identity(spec)
         line += [
@@ -104,8 +104,11 @@ extension QEMU {
         return line
     }
 
-    private func disks(_ spec: LaunchSpec) throws(LaunchError) -> [String] {
+    private func disks(
+        _ spec: LaunchSpec, _ channels: Channels
+    ) throws(LaunchError) -> [String] {
         var line: [String] = []
+        var devices = channels.devices[...]
         let layers = spec.layers.enumerated().map { index, path in
             LaunchSpec.Disk(path: path, format: .raw, serial: "layer\(index)", readOnly: true)
         }
@@ -113,11 +116,19 @@ extension QEMU {
             guard disk.serial.utf8.count <= 20 else { throw .serial(disk.serial) }
             let node = disk.serial == "layer\(index)" ? disk.serial : disk.node
             let driver = disk.format == .qcow2 ? "qcow2" : "raw"
-            let file = disk.format == .device ? "host_device" : "file"
+            var file = "file"
+            var path = disk.path
+            if disk.format == .device {
+                // QEMU has no right to the device itself: it gets a descriptor.
+                guard let number = devices.popFirst() else { throw .deviceSlot(disk.path) }
+                file = "host_device"
+                path = "/dev/fdset/\(number)"
+                line += ["-add-fd", "fd=\(number),set=\(number)"]
+            }
             var options = "driver=\(driver),node-name=\(node)"
             // Freed guest blocks are given back to the host; a layer is shared and never written.
             options += disk.readOnly ? ",read-only=on" : ",discard=unmap,detect-zeroes=unmap"
-            options += ",file.driver=\(file),file.filename=\(escaped(disk.path))"
+            options += ",file.driver=\(file),file.filename=\(escaped(path))"
             if !disk.readOnly { options += ",file.discard=unmap" }
             let properties = ["drive=\(node)", "id=\(node)-dev", "serial=\(escaped(disk.serial))"]
             line += ["-blockdev", options, "-device", device("blk", spec, properties)]

@@ -2,7 +2,7 @@
 import Linux
 import Testing
 
-import Linux
+@testable import Images
 
 @Suite struct DigestTests {
     /// FIPS 180-4 examples and the lengths around the padding's edges, checked against coreutils.
