@@ -142,7 +142,7 @@ extension Failure {
         case .badName: self.init(.usage, error.description)
         case .unknown, .missingImage: self.init(.notFound, error.description)
         case .busy: self.init(.locked, error.description)
-        case .exists, .nothing, .notHeld, .lost, .halfRestored, .taken, .failed:
+        case .exists, .nothing, .notHeld, .lost, .halfRestored, .failed:
             self.init(.failed, error.description)
         }
     }
@@ -179,6 +179,12 @@ extension Failure {
         case let image as ImageError: self.init(image)
         case let storage as StorageError: self.init(storage)
         case let snapshot as SnapshotError: self.init(snapshot)
+        case let clone as CloneError:
+            if case .badName = clone {
+                self.init(.usage, clone.description)
+            } else {
+                self.init(.failed, clone.description)
+            }
         case let network as NetworkError: self.init(network)
         case let backup as BackupError: self.init(backup)
         case is CancellationError: self.init(.failed, "interrupted")

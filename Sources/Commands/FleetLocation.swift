@@ -19,7 +19,11 @@ struct FleetLocation: Sendable {
     }
 
     /// Reads the file and what it imports; `overrides` is ROOT's folder of partial VMs.
-    func read(overrides: String?) throws -> FleetFile {
+    ///
+    /// `adding` holds overrides that are not written yet, by VM.
+    func read(
+        overrides: String?, adding: [String: FleetFile.Document] = [:]
+    ) throws -> FleetFile {
         guard Files.exists(path) else {
             throw Failure(
                 .notFound, "there is no fleet file \(isNamed ? path : "here")",
@@ -30,6 +34,7 @@ struct FleetLocation: Sendable {
         var sources = FleetFile.Sources { try Files.read($0, limit: 64 << 20) }
         sources.directory = Files.workingFolder()
         if let overrides { sources.overrides = try documents(in: overrides) }
+        sources.overrides.merge(adding) { $1 }
         return FleetFile.load(path, from: sources)
     }
 

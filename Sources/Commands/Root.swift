@@ -45,7 +45,8 @@ extension Commands {
                 "STATE",
                 [
                     UpgradeVerb.command, RollbackVerb.command, GenerationsVerb.command,
-                    SnapshotVerbs.snapshot, ScheduleVerbs.schedule, BackupVerbs.command,
+                    SnapshotVerbs.snapshot, CloneVerb.command, BackupVerbs.command,
+                    ScheduleVerbs.schedule,
                 ]),
             .init(
                 "HOST",

@@ -26,6 +26,17 @@ struct Session: Sendable {
         return fleet.assigningAddresses(try engine.store.keptAddresses(of: fleet.name))
     }
 
+    /// The fleet as it would be with one more VM, or the failure that lists what would be wrong.
+    func fleet(adding new: AddedVM) throws -> Fleet {
+        let location = FleetLocation(file)
+        let name = new.vm.name
+        let path = engine.layout.override(name)
+        let file = try location.read(
+            overrides: engine.layout.overrides,
+            adding: [name: .init(path: path, bytes: Array(new.text.utf8))])
+        return try location.valid(file, printer)
+    }
+
     /// The fleet when there is a file; nil when none was named and none is found.
     func fleetIfAny() throws -> Fleet? {
         do {

@@ -67,5 +67,6 @@ package struct Engine: Sendable {
         await removeUnfinishedSnapshots(files)
         await completeRestore(files)
         await removeImported(files)
+        try installOverride(files)
     }
 }

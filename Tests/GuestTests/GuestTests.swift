@@ -188,6 +188,38 @@ struct GuestTests {
         #expect(try await martlet("plan", "--check").exit == .code(0))
     }
 
+    @Test func isSnapshottedAndClonedWhileItRuns() async throws {
+        _ = try await martlet("wait", "guest", "--for", "healthy")
+        _ = try await martlet.inGuest("echo then >/var/lib/kept")
+        let made = try await martlet("snapshot", "create", "guest", "live")
+        #expect(made.exit == .code(0) && made.text.contains("were frozen"), "\(made.errorText)")
+        // It was let go: it writes, and nobody has noticed anything.
+        _ = try await martlet.inGuest("echo now >/var/lib/kept && sync")
+        for (name, words) in [
+            ("then", ["snapshot", "restore", "guest", "live", "--as", "then"]),
+            ("copy", ["clone", "guest", "copy"]),
+        ] {
+            let output = try await martlet.program(words).capture()
+            #expect(output.exit == .code(0), "\(output.text)\(output.errorText)")
+            // A file system that was frozen has nothing in its journal.
+            let raw = "\(martlet.folder.path)/\(name).raw"
+            let disk = "\(martlet.root)/vms/\(name)/disks/data.qcow2"
+            let convert = ["convert", "-f", "qcow2", "-O", "raw", disk, raw]
+            #expect(try await Program("/usr/bin/qemu-img", convert).capture().exit.isSuccess)
+            let dump = try await Program("/usr/sbin/dumpe2fs", ["-h", raw]).capture()
+            #expect(dump.exit.isSuccess && !dump.text.contains("needs_recovery"))
+            let cat = ["-R", "cat /lib/kept", raw]
+            let kept = try await Program("/usr/sbin/debugfs", cat).capture()
+            #expect(kept.text == (name == "then" ? "then\n" : "now\n"), "\(kept.errorText)")
+            try Files.remove(raw)
+            #expect(try await martlet("purge", name, "--yes").exit == .code(0))
+        }
+        #expect(try await martlet("snapshot", "remove", "guest", "live", "--yes").exit == .code(0))
+        let listed = try await martlet.listed()
+        #expect(listed["health"] == "healthy" && listed["restarts"] == 0)
+        #expect(try await martlet("plan", "--check").exit == .code(0))
+    }
+
     @Test func pausesAndGoesOn() async throws {
         #expect(try await martlet("pause", "guest").exit == .code(0))
         #expect(try await martlet.listed()["state"] == "paused")

@@ -94,7 +94,7 @@ enum SnapshotVerbs {
         let target = try await session.target(arguments[Options.vm]).vm.name
         let snapshot = arguments[name]
         if let new = arguments[asNew] {
-            throw Failure(.failed, "\(new) cannot be made yet")
+            return try await CloneVerb.make(new, of: target, at: snapshot, session)
         }
         let declared = try session.fleetIfAny()?.vm(target)
         try await session.act("restore", on: [target]) { engine, name in

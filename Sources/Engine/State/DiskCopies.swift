@@ -32,7 +32,7 @@ extension Engine {
         for (index, disk) in disks.enumerated() {
             let copy = DiskCopy(
                 disk: disk, node: "\(DiskCopy.prefix)\(run)-\(index)",
-                path: "\(files.disks)/copy-\(disk.name).new")
+                path: files.copyTarget(disk))
             try Files.remove(copy.path)
             let bytes = try await size(of: disk, user: user)
             if disk.format == .qcow2 {
@@ -131,11 +131,13 @@ extension Engine {
 extension Engine {
     /// Ends the copies of a killed run, where the files tell that there may be some.
     func abandonUnfinishedCopies(_ files: VMLayout) async {
-        let names = (try? Files.list(files.disks)) ?? []
-        guard names.contains(where: { $0.hasPrefix(DiskCopy.prefix) && $0.hasSuffix(".new") }),
-            let held = try? FileLock.isHeld(files.lock), held
-        else { return }
+        let names = ((try? Files.list(files.disks)) ?? [])
+            .filter { $0.hasPrefix(DiskCopy.prefix) && $0.hasSuffix(".new") }
+        if names.isEmpty { return }
         // One that does not answer cannot be asked; it goes on writing to a file without a name.
-        try? await abandonCopies(ControlClient(files.controlSocket))
+        if (try? FileLock.isHeld(files.lock)) == true {
+            try? await abandonCopies(ControlClient(files.controlSocket))
+        }
+        for name in names { try? Files.remove("\(files.disks)/\(name)") }
     }
 }

@@ -82,7 +82,6 @@ package enum SnapshotError: Error, Equatable, CustomStringConvertible {
     case missingImage(vm: String, snapshot: String, digest: String)
     /// Restoring failed, and going back to what was there did too.
     case halfRestored(vm: String, reason: String, safety: String)
-    case taken(String)
     case failed(String)
 
     package var description: String {
@@ -109,9 +108,6 @@ package enum SnapshotError: Error, Equatable, CustomStringConvertible {
             "\(vm) could not be restored, nor put back: \(reason). Its disks are a mixture, and it "
                 + "will not be started. What it held before is in the snapshot '\(safety)'; the "
                 + "next command for \(vm) tries again"
-        case .taken(let name):
-            "'\(name)' exists already, or its identity is kept: choose another name, or remove it "
-                + "with 'martlet purge \(name)'"
         case .failed(let text): text
         }
     }

@@ -47,6 +47,7 @@ extension Engine {
             Checkpoint.pass()
             try RecordFile.write(record, to: files.pendingSnapshot(record.name))
         } catch {
+            await abandonUnfinishedCopies(files)
             await discard(record.name, files)
             throw error
         }

@@ -29,6 +29,7 @@ struct FleetReader {
         readSections()
         readPartials()
         for vm in documents.named["vms"] ?? [] { readVMs(vm) }
+        readAdded()
     }
 
     private func scope(_ node: Node, _ path: Path) -> Scope {
@@ -150,23 +151,54 @@ struct FleetReader {
         guard own.mapping() != nil else { return }
         let isCounted = entry.node["count"].map { !$0.isNull } ?? false
         for (index, (name, node)) in numbered(entry, "vms").enumerated() {
-            var parts = [Layer(label: "", node: node)]
-            if let override = override(name) { parts.append(override) }
-            parts = profileLayers(parts, path) + parts
-            if let service = serviceLayer(parts, path) { parts.insert(service, at: 0) }
-            if let defaults { parts.insert(defaults, at: 0) }
-            if isCounted {
-                parts = parts.map { Layer(label: $0.label, node: $0.node.numbered(index + 1)) }
+            let override = override(name)
+            if override != nil, isAdded(name) {
+                places.add("overrides." + name, override?.node ?? node)
+                places.warn(
+                    "overrides." + name, [],
+                    "'\(name)' is in the fleet file by now, and this still decides what it is; "
+                        + "remove this file to let the fleet file decide")
             }
-            let merged = mergeVM(parts)
-            layers[name] = parts
-            let vmPath = Path.key(.key(.root, "vms"), name)
-            places.add("vms." + name, merged)
-            var vm = VM.readPartially(scope(merged, vmPath))
-            vm.name = name
-            derive(&vm)
-            fleet.vms.append(vm)
+            add(
+                name, [Layer(label: "", node: node), override].compactMap { $0 }, path,
+                number: isCounted ? index + 1 : nil)
         }
+    }
+
+    /// The VMs that verbs have added to this fleet and its file does not name.
+    private mutating func readAdded() {
+        for name in sources.overrides.keys.sorted()
+        where layers[name] == nil && isName(name) && isAdded(name) {
+            guard let layer = override(name) else { continue }
+            add(name, [layer], .key(.key(.root, "vms"), name), number: nil)
+        }
+    }
+
+    /// Whether an override is a whole VM of this fleet: several fleets share the folder, and what
+    /// is no VM of ours is none of our business, even where it is broken.
+    private func isAdded(_ name: String) -> Bool {
+        guard let document = sources.overrides[name] else { return false }
+        let node = parseYAML(document.bytes, file: 0, Diagnostics())
+        guard case .scalar(let text, _)? = node?[addKey]?.content else { return false }
+        return text == fleet.name
+    }
+
+    /// Merges a VM from its own parts and what they name, and reads it.
+    private mutating func add(_ name: String, _ own: [Layer], _ path: Path, number: Int?) {
+        var parts = profileLayers(own, path) + own
+        if let service = serviceLayer(parts, path) { parts.insert(service, at: 0) }
+        if let defaults { parts.insert(defaults, at: 0) }
+        if let number {
+            parts = parts.map { Layer(label: $0.label, node: $0.node.numbered(number)) }
+        }
+        let merged = mergeVM(parts)
+        layers[name] = parts
+        let vmPath = Path.key(.key(.root, "vms"), name)
+        places.add("vms." + name, merged)
+        var vm = VM.readPartially(scope(merged, vmPath))
+        vm.name = name
+        derive(&vm)
+        fleet.vms.append(vm)
     }
 
     private func override(_ name: String) -> Layer? {
@@ -174,9 +206,10 @@ struct FleetReader {
         let file = diagnostics.addFile(document.path)
         guard let node = parseYAML(document.bytes, file: file, diagnostics) else { return nil }
         let scope = scope(node, .root)
-        guard scope.mapping() != nil, !node.isNull else { return nil }
-        check(node, .root, also: ["profiles"])
-        return Layer(label: "override", node: node)
+        guard let entries = scope.mapping(), !node.isNull else { return nil }
+        let own = Node(.mapping(entries.filter { $0.name != addKey }), node.mark)
+        check(own, .root, also: ["profiles"])
+        return Layer(label: "override", node: own)
     }
 
     /// The profiles that the strongest of defaults, VM and override names.
