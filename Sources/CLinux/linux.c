@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 enum { max_fds = 64 };
 
@@ -300,10 +301,31 @@ int ml_open_device(const char *path, unsigned major, unsigned minor) {
     return result;
 }
 
-int ml_new_mounts(void) {
+int ml_new_mounts(int following) {
     if (unshare(CLONE_NEWNS) < 0) return -errno;
     // A copy of shared mounts still hands on what is mounted.
-    return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? -errno : 0;
+    unsigned long flags = MS_REC | (following ? MS_SLAVE : MS_PRIVATE);
+    return mount("none", "/", NULL, flags, NULL) < 0 ? -errno : 0;
+}
+
+int ml_bind_folder(int folder, const char *target, int read_only) {
+    int tree = open_tree(folder, "",
+                         AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree < 0) return -errno;
+    // Private: what the host mounts below it later would come without these attributes.
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+                                    .propagation = MS_PRIVATE};
+    if (read_only) attributes.attr_set |= MOUNT_ATTR_RDONLY;
+    int result = 0;
+    if (mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) < 0 ||
+        move_mount(tree, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+        result = -errno;
+    close(tree);
+    return result;
+}
+
+int ml_has_attributes(const char *path) {
+    return getxattr(path, "user.martlet", NULL, 0) >= 0 || errno != ENOTSUP;
 }
 
 int ml_enter_network(int namespace_fd) { return setns(namespace_fd, CLONE_NEWNET) < 0 ? -errno : 0; }

@@ -147,6 +147,16 @@ extension Failure {
         }
     }
 
+    private init(_ error: ShareError) {
+        switch error {
+        case .noDaemon: self.init(.unavailable, error.description)
+        case .needsRoot, .ownersNeedRoot: self.init(.noPrivilege, error.description)
+        case .cannotMap, .missing, .notAFolder, .noOwner:
+            self.init(.hostNotReady, error.description)
+        case .forbidden, .failed: self.init(.failed, error.description)
+        }
+    }
+
     private init(_ error: NetworkError) {
         switch error {
         case .missingTool(_, let package):
@@ -185,6 +195,7 @@ extension Failure {
             } else {
                 self.init(.failed, clone.description)
             }
+        case let share as ShareError: self.init(share)
         case let network as NetworkError: self.init(network)
         case let backup as BackupError: self.init(backup)
         case is CancellationError: self.init(.failed, "interrupted")

@@ -55,7 +55,7 @@ extension Commands {
                     VersionVerb.command,
                     ImageVerbs.prune,
                     StageVerbs.prepare, StageVerbs.supervise, StageVerbs.release,
-                    RelayVerb.command, CompleteVerb.command,
+                    RelayVerb.command, SharesVerb.command, CompleteVerb.command,
                     ManualVerb.command,
                 ]),
         ])

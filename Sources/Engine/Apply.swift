@@ -61,6 +61,7 @@ extension Engine {
             if let failure { throw failure }
             try await checkForwards(step, of: fleet)
             try await checkVolumes(step, of: fleet)
+            try await checkShares(step, of: fleet)
             let (vm, digest) = await kept(fleet.vm(step.vm), digest)
             let detail = try await changing(step.vm) { files in
                 var detail = "done"

@@ -52,7 +52,7 @@ extension Engine {
             // disks that the next destroy or purge removes.
             for path in [
                 files.current, files.generations, files.record, files.upgradeRecord,
-                files.volumeRecord,
+                files.volumeRecord, files.sharesLog,
             ] {
                 try Files.remove(path)
                 Checkpoint.pass()

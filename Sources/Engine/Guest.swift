@@ -22,6 +22,11 @@ extension GuestIdentity {
         rootPasswordHash = vm.rootPasswordHash?.text
         timezone = vm.timezone
         let open = vm.openPorts(allow: settings.allow)
+        mounts = vm.shares.map { share in
+            Mount(
+                what: share.tag, path: share.mount, type: "virtiofs",
+                options: (share.readOnly ? ["ro"] : []) + ["nosuid", "nodev"])
+        }
         tcpPorts = open.filter { $0.transport == .tcp }.map(\.port)
         udpPorts = open.filter { $0.transport == .udp }.map(\.port)
         interfaces = Self.interfaces(of: vm, settings)

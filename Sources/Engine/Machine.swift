@@ -33,16 +33,21 @@ struct MachinePlan {
     }
 
     private func launchSpec() -> LaunchSpec {
-        LaunchSpec(
+        var spec = LaunchSpec(
             name: vm.name, uuid: uuid, accelerator: accelerator,
             machine: vm.machine == .microvm ? .microvm : .q35,
             cpu: accelerator == .kvm ? "host" : "max", vcpu: vm.vcpu,
-            memoryBytes: Int64(vm.memory.max.bytes), kernel: boot.kernel,
+            memoryBytes: Int64(vm.memory.max.bytes), sharedMemory: vm.shared,
+            kernel: boot.kernel,
             initramfs: boot.initramfs,
             kernelParameters: words(boot.commandLine) + emulationParameters + modeParameters
                 + vm.kernel.parameters, layers: boot.layers,
             disks: files.disks(of: vm).map(\.launch),
             interfaces: interfaces(), firmwareEntries: entries, oemStringFiles: oemStringFiles)
+        spec.shares = vm.shares.enumerated().map { index, share in
+            LaunchSpec.Share(tag: share.tag, socket: files.shareSocket(index))
+        }
+        return spec
     }
 
     /// What the guest's kernel cannot find out by itself when its CPUs are emulated.

@@ -32,6 +32,7 @@ extension Engine {
             try Files.remove(files.exitRecord)
             try Files.remove(files.runRecord)
         }
+        try await prepareShares(generation.vm, files, user: user)
         var spec = try superviseSpec(generation, identity, files)
         spec.resume = resuming ? files.memory : nil
         Checkpoint.pass()
@@ -99,6 +100,7 @@ extension Engine {
     /// Takes away what `prepare` made for one run; the disks and the identity stay.
     package func release(_ name: String) async throws {
         try await detach(name)
+        try await endShares(name)
         try Files.remove(layout.vm(name).run)
     }
 

@@ -67,7 +67,10 @@ extension Engine {
         let report = await observer.observe(name)
         if report.vm.phase.isLive { return try await awaitBoot(name) }
         reporter.working(name, "preparing")
-        if let vm = try store.current(name)?.vm { try await checkForwards(of: vm, besides: nil) }
+        if let vm = try store.current(name)?.vm {
+            try await checkForwards(of: vm, besides: nil)
+            try await checkShares(of: vm)
+        }
         try await prepare(name)
         Checkpoint.pass()
         reporter.working(name, "booting")
@@ -95,6 +98,8 @@ extension Engine {
         defer { for tap in taps { close(tap) } }
         let devices = try openDevices(vm)
         defer { for device in devices { close(device) } }
+        let shares = try await startKeeper(vm, files)
+        defer { if let shares { close(shares) } }
         var program = Program("/proc/self/exe", ["supervise", name])
         program.name = "martlet"
         program.environment = [
@@ -109,7 +114,7 @@ extension Engine {
         if user != nil, let kvm = groupOf("/dev/kvm") { program.groups = [kvm] }
         do {
             let supervisor = try await Supervisor.start(
-                program, log: files.supervisorLog, taps: taps + devices)
+                program, log: files.supervisorLog, taps: taps + devices, shares: shares)
             try await startRelay(vm, supervisor: supervisor)
         } catch let error as StartError {
             throw LifecycleError.failed(vm: name, reason: error.description)

@@ -29,10 +29,16 @@ package struct Channels: Sendable, Equatable {
     package var taps: [Int32] = []
     /// Block devices of the host, in the order of the disks.
     package var devices: [Int32] = []
+    /// Connections to the daemons of the shares.
+    package var shares: [Int32] = []
 
-    package init(taps count: Int = 0, devices deviceCount: Int = 0) {
-        taps = (0..<count).map { 9 + Int32($0) }
-        devices = (0..<deviceCount).map { 9 + Int32(count + $0) }
+    package init(taps: Int = 0, devices: Int = 0, shares: Int = 0) {
+        func range(_ count: Int, after used: Int) -> [Int32] {
+            (0..<count).map { 9 + Int32(used + $0) }
+        }
+        self.taps = range(taps, after: 0)
+        self.devices = range(devices, after: taps)
+        self.shares = range(shares, after: taps + devices)
     }
 }
 
@@ -45,6 +51,8 @@ package enum LaunchError: Error, Equatable, CustomStringConvertible {
     case oemStrings
     case tapSlot(Int)
     case deviceSlot(String)
+    case shareSlot(String)
+    case sharesOnMicrovm
     case tooManyDevices(Int)
 
     package var description: String {
@@ -64,8 +72,11 @@ package enum LaunchError: Error, Equatable, CustomStringConvertible {
             "no tap descriptor was passed for slot \(slot)"
         case .deviceSlot(let path):
             "no descriptor was passed for the device \(path)"
+        case .shareSlot(let tag): "no connection was passed for the share '\(tag)'"
+        case .sharesOnMicrovm:
+            "shares hang on the machine type microvm without KVM: use q35"
         case .tooManyDevices(let count):
-            "\(count) disks and interfaces do not fit into the 24 places of the machine"
+            "\(count) disks, interfaces and shares do not fit into the 24 places of the machine"
         }
     }
 }

@@ -16,7 +16,7 @@ package struct LaunchSpec: Codable, Sendable, Equatable {
     package var vcpu: Int
     /// A multiple of 1 MiB.
     package var memoryBytes: Int64
-    /// Memory that other processes may map: virtiofs needs it.
+    /// Memory that other processes may map.
     package var sharedMemory: Bool
     /// An uncompressed ELF kernel with a PVH entry (`vmlinux`), or a bzImage.
     package var kernel: String
@@ -26,6 +26,8 @@ package struct LaunchSpec: Codable, Sendable, Equatable {
     package var layers: [String]
     package var disks: [Disk]
     package var interfaces: [Interface]
+    /// They make the memory shared.
+    package var shares: [Share] = []
     package var firmwareEntries: [FirmwareEntry]
     /// Files that hold one OEM string each (SMBIOS type 11, so q35 only).
     package var oemStringFiles: [String]
@@ -98,6 +100,19 @@ package struct LaunchSpec: Codable, Sendable, Equatable {
             self.format = format
             self.serial = serial
             self.readOnly = readOnly
+        }
+    }
+
+    /// A folder of the host, served by a daemon of its own.
+    package struct Share: Codable, Sendable, Equatable {
+        /// The name the guest mounts it by; at most 36 bytes.
+        package var tag: String
+        /// Where the daemon listens.
+        package var socket: String
+
+        package init(tag: String, socket: String) {
+            self.tag = tag
+            self.socket = socket
         }
     }
 

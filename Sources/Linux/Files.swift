@@ -108,6 +108,15 @@ package enum Files {
         return String(decoding: buffer[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
+    /// Where a path leads to, without links, `.` and `..`; ENOENT when it leads nowhere.
+    ///
+    /// The corresponding C function is `realpath`.
+    package static func realPath(_ path: String) throws(SystemError) -> String {
+        guard let text = realpath(path, nil) else { throw SystemError(path) }
+        defer { free(text) }
+        return String(cString: text)
+    }
+
     /// Renames unless the target exists (EEXIST).
     ///
     /// The corresponding C function is `renameat2`.

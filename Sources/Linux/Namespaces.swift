@@ -12,11 +12,31 @@ package func enterNewNetwork() throws(SystemError) {
 
 /// Gives the calling thread mounts of its own: what it mounts from now on is seen by no other.
 ///
+/// With `following`, what others mount and unmount happens here as well: else a file system that is
+/// mounted now stays in use for as long as the thread and its programs live, whoever unmounts it.
+///
 /// The corresponding C function is `unshare(CLONE_NEWNS)`. Programs that this thread starts see
 /// the same mounts.
-package func enterNewMounts() throws(SystemError) {
-    try checkNegative("unshare(CLONE_NEWNS)", ml_new_mounts())
+package func enterNewMounts(following: Bool = false) throws(SystemError) {
+    try checkNegative("unshare(CLONE_NEWNS)", ml_new_mounts(following ? 1 : 0))
 }
+
+/// Mounts an open folder, and what is mounted below it now, at another path: without device nodes
+/// and set-id programs, and read-only when asked.
+///
+/// For a thread with mounts of its own. The folder must have been opened by that thread, for a
+/// descriptor from outside leads to the mounts that are seen there.
+///
+/// The corresponding C functions are `open_tree`, `mount_setattr` and `move_mount`.
+package func bindFolder(
+    _ folder: borrowing Descriptor, at target: String, readOnly: Bool
+) throws(SystemError) {
+    try checkNegative(
+        "mount \(target)", ml_bind_folder(folder.raw, target, readOnly ? 1 : 0))
+}
+
+/// Whether files in a folder can have extended attributes; the C function is `getxattr`.
+package func hasAttributes(_ path: String) -> Bool { ml_has_attributes(path) != 0 }
 
 /// Moves the calling thread into the network namespace that a file stands for, such as
 /// `/run/netns/NAME` or `/proc/PID/ns/net`.

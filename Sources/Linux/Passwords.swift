@@ -34,3 +34,23 @@ package enum Passwords {
         return line
     }
 }
+
+/// A user of this host.
+package struct Account: Sendable, Equatable {
+    package let user: UInt32
+    package let group: UInt32
+
+    /// Nil when the host does not have it.
+    ///
+    /// The corresponding C function is `getpwnam_r`.
+    package init?(_ name: String) {
+        var entry = passwd()
+        var found: UnsafeMutablePointer<passwd>?
+        var buffer = [CChar](repeating: 0, count: 16384)
+        guard getpwnam_r(name, &entry, &buffer, buffer.count, &found) == 0, found != nil else {
+            return nil
+        }
+        user = entry.pw_uid
+        group = entry.pw_gid
+    }
+}

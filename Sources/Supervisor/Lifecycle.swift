@@ -22,6 +22,10 @@ struct Lifecycle: Sendable {
         /// The image's init has given up, in its own words; it powers off.
         case initFailed(String)
         case ended(Exit, detail: String?)
+        /// The running guest waits for a share for ever.
+        case shareLost(String)
+        /// There will be no shares any more, not for the next start either.
+        case sharesGone(String)
         case timer(Timer)
         case stop(grace: Double?, agent: Bool)
         case restart(grace: Double?, agent: Bool)
@@ -100,10 +104,12 @@ struct Lifecycle: Sendable {
     private var attempt = 1
     private var accepted = false
     var everAccepted = false
-    private var shutdownReason: String?
+    private(set) var shutdownReason: String?
     private var panic: String?
     private var initError: String?
     private var failures: [Double] = []
+    var lostShare: String?
+    var sharesGone: String?
     private var stopBegan: Double = 0
     private var restartAfter = false
 
@@ -140,6 +146,12 @@ struct Lifecycle: Sendable {
             initError = initError ?? line
             return []
         case .ended(let exit, let detail): return ended(exit, detail, now)
+        case .shareLost(let why):
+            lostShare = why
+            return endForShares()
+        case .sharesGone(let why):
+            sharesGone = why
+            return endForShares()
         case .timer(let timer): return fired(timer)
         case .stop(let grace, let agent): return stop(grace, agent, now, thenRestart: false)
         case .restart(let grace, let agent): return stop(grace, agent, now, thenRestart: true)
@@ -172,6 +184,7 @@ extension Lifecycle {
         shutdownReason = nil
         panic = nil
         initError = nil
+        lostShare = nil
         phase = .starting
         return [.arm(.bootDeadline, seconds: boot.deadline)]
     }
@@ -185,7 +198,8 @@ extension Lifecycle {
     }
 
     private mutating func launchFailed(_ why: String, _ now: Double) -> [Effect] {
-        everAccepted ? crashed(why, now) : leave(.startFailed, why)
+        if let sharesGone { return leave(everAccepted ? .crashed : .startFailed, sharesGone) }
+        return everAccepted ? crashed(why, now) : leave(.startFailed, why)
     }
 
     private mutating func booted() -> [Effect] {
@@ -219,9 +233,13 @@ extension Lifecycle {
             return effects
         }
         let before = phase
-        let disarm = [Timer.bootDeadline, .agentWindow, .button, .grace, .quit]
+        if let effects = endedForShares(now) { return disarmed + effects }
+        return disarmed + after(before, exit, detail, now)
+    }
+
+    private var disarmed: [Effect] {
+        [Timer.bootDeadline, .agentWindow, .button, .grace, .quit]
             .map(Effect.disarm)
-        return disarm + after(before, exit, detail, now)
     }
 
     private mutating func after(
@@ -235,6 +253,7 @@ extension Lifecycle {
                 method: method, seconds: ((now - stopBegan) * 1000).rounded() / 1000)
             if restartAfter {
                 restartAfter = false
+                if let sharesGone { return leave(.crashed, sharesGone) }
                 attempt = 1
                 return [.announce(.restarting, "on request"), .launch]
             }
@@ -279,7 +298,7 @@ extension Lifecycle {
         ]
     }
 
-    private mutating func crashed(_ why: String, _ now: Double) -> [Effect] {
+    mutating func crashed(_ why: String, _ now: Double) -> [Effect] {
         reason = why
         guard policy.policy != .no else { return leave(.crashed, why) }
         failures = failures.filter { now - $0 < policy.window } + [now]

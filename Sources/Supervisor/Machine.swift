@@ -11,6 +11,7 @@ final class Machine {
     let qmp: Stream
     let agent: Stream
     let ready: Stream
+    let shares: [ShareLink]
     private let errors: Stream
     private let reactor: Reactor
     /// The last lines of the hypervisor's standard error.
@@ -27,7 +28,8 @@ final class Machine {
         taps: [Int32], resuming: Bool, _ reactor: Reactor
     ) throws {
         let channels = Channels(
-            taps: spec.launch.tapCount, devices: spec.launch.deviceCount)
+            taps: spec.launch.tapCount, devices: spec.launch.deviceCount,
+            shares: spec.launch.shares.count)
         let line = try hypervisor.commandLine(spec.launch, channels)
         var program = Program(spec.hypervisor, line + (resuming ? hypervisor.waitForMemory : []))
         program.environment = spec.environment
@@ -55,6 +57,10 @@ final class Machine {
         program.descriptors[channels.lock] = lock.raw
         for (target, tap) in zip(channels.taps + channels.devices, taps) {
             program.descriptors[target] = tap
+        }
+        shares = try spec.launch.shares.map { try ShareLink($0, reactor) }
+        for (target, share) in zip(channels.shares, shares) {
+            program.descriptors[target] = share.fd
         }
         self.reactor = reactor
         started = Reactor.now

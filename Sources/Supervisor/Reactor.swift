@@ -9,6 +9,7 @@ import Linux
 final class Reactor {
     private var readers: [Int32: () -> Void] = [:]
     private var writers: [Int32: () -> Void] = [:]
+    private var hangUps: [Int32: () -> Void] = [:]
     /// Called when nothing has happened for a while, right before the wait for what comes next.
     var beforeSleep: (() -> Void)?
     private static let lull = 0.2
@@ -24,8 +25,12 @@ final class Reactor {
     /// Calls the handler whenever the descriptor takes bytes; nil ends that.
     func onWritable(_ fd: Int32, _ run: (() -> Void)?) { writers[fd] = run }
 
+    /// Calls the handler when the other side has closed, whatever it sent before that.
+    func onHangUp(_ fd: Int32, _ run: @escaping () -> Void) { hangUps[fd] = run }
+
     /// To be called before the descriptor is closed.
     func forget(_ fd: Int32) {
+        hangUps[fd] = nil
         readers[fd] = nil
         writers[fd] = nil
     }
@@ -45,6 +50,8 @@ final class Reactor {
             if writers[fd] != nil { events |= POLLOUT }
             entries.append(pollfd(fd: fd, events: Int16(events), revents: 0))
         }
+        // Without any event asked for, poll still reports a hang-up.
+        for fd in hangUps.keys { entries.append(pollfd(fd: fd, events: 0, revents: 0)) }
         var wait = 3600.0
         if let next = timers.values.map(\.at).min() { wait = min(wait, next - Reactor.now) }
         var count = Reactor.poll(&entries, min(wait, Reactor.lull))
@@ -68,6 +75,7 @@ final class Reactor {
 
     private func dispatch(_ entry: pollfd) {
         let events = Int32(entry.revents)
+        if let run = hangUps[entry.fd] { return run() }
         if events & POLLOUT != 0 { writers[entry.fd]?() }
         // An error or a hang-up shows itself to whoever reads.
         if events & ~POLLOUT != 0 {

@@ -24,10 +24,10 @@ extension Supervisor {
     /// `program` is this binary with the arguments of `supervise`, and the VM's user where there
     /// is one. Its messages go to `log`, which starts over when it has grown beyond 256 KiB. `taps`
     /// are the descriptors of its interfaces, in the order of their slots, and after them those of
-    /// its block devices; they are passed on, and stay the caller's to close. Returns the
-    /// supervisor's pidfd.
+    /// its block devices; they are passed on, and stay the caller's to close, as does `shares`, the
+    /// channel to the keeper of its shares. Returns the supervisor's pidfd.
     package static func start(
-        _ program: Program, log path: String, taps: [Int32] = []
+        _ program: Program, log path: String, taps: [Int32] = [], shares: Int32? = nil
     ) async throws -> Descriptor {
         var program = program
         let log = try Descriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
@@ -38,8 +38,11 @@ extension Supervisor {
         program.descriptors = [1: log.raw, 2: log.raw, StartReport.target: writer]
         let numbers = taps.indices.map { StartReport.target + 1 + Int32($0) }
         for (number, tap) in zip(numbers, taps) { program.descriptors[number] = tap }
+        let sharesNumber = StartReport.target + 1 + Int32(taps.count)
+        if let shares { program.descriptors[sharesNumber] = shares }
         program.environment =
             (program.environment ?? Program.ownEnvironment())
+            + (shares == nil ? [] : ["\(ShareChannel.variable)=\(sharesNumber)"])
             + ["\(StartReport.variable)=\(StartReport.target)"]
             + [InheritedTaps.variable + "=" + numbers.map(String.init).joined(separator: ",")]
         let child: Child

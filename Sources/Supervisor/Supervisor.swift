@@ -10,6 +10,7 @@ package final class Supervisor {
     let log: Log
     private let lock: FileLock
     private let taps: [Int32]
+    let shareChannel: ShareChannel?
     private let notify = Notify()
     private let run: String
     private let report: StartReport
@@ -91,6 +92,7 @@ package final class Supervisor {
         run = "\(Clock.bootID())-\(getpid())-\(Clock.monotonic())"
         taps = try InheritedTaps.take(spec.launch)
         reactor = Reactor()
+        shareChannel = try ShareChannel(spec.launch, reactor)
         control = try ControlServer(reactor, socket: spec.paths.control)
         console = try Console(reactor, socket: spec.paths.console, log: spec.paths.consoleLog)
         events = try BoundedLog(spec.paths.eventLog, limit: EventLog.limit)
@@ -108,6 +110,7 @@ package final class Supervisor {
         }
         control.onRequest = { [unowned self] in serve($0, $1) }
         control.onEnd = { [unowned self] in letGo(of: $0) }
+        shareChannel?.onEnd = { [unowned self] in handle(.sharesGone(whyNoShares)) }
         console.onLine = { [unowned self] in consoleLine($0) }
         // Before the first launch, so that this run's end is never taken for another's.
         try writeRunRecord()
@@ -135,6 +138,7 @@ package enum SupervisorError: Error, Equatable, CustomStringConvertible {
     case notMainThread
     case alreadyRunning(String)
     case noTaps(String)
+    case noShares(String)
 
     package var description: String {
         switch self {
@@ -142,6 +146,8 @@ package enum SupervisorError: Error, Equatable, CustomStringConvertible {
             "a supervisor must run on the main thread: its hypervisor dies with that thread"
         case .alreadyRunning(let name):
             "\(name) already runs: another supervisor or its hypervisor holds the lock"
+        case .noShares(let name):
+            "the shares of \(name) are not served: start it with 'martlet start \(name)'"
         case .noTaps(let name):
             "the interfaces or devices of \(name) were not handed over: "
                 + "start it with 'martlet start \(name)'"
@@ -180,6 +186,7 @@ extension Supervisor {
     }
 
     private func launch() {
+        if shareChannel?.failure != nil { return handle(.launchFailed(whyNoShares)) }
         do {
             let machine = try Machine(
                 spec, hypervisor, lock: lock, taps: taps, resuming: lifecycle.isResuming, reactor)
@@ -213,6 +220,7 @@ extension Supervisor {
         machine.onError = { [unowned self] in log.warning("\(spec.name): \($0)") }
         reactor.onReadable(machine.child.pidfd) { [unowned self] in machineEnded() }
         console.attach(machine.console)
+        watchShares(of: machine)
         qmpReplies = [:]
         qmpLines = LineBuffer(limit: 4 << 20)
         machine.qmp.onBytes { [unowned self] bytes in

@@ -20,7 +20,30 @@ struct Scenario: Sendable, CustomTestStringConvertible {
     let before: @Sendable (World) async throws -> Void
     let after: @Sendable (World) async throws -> Void
 
-    static let all = [
+    /// Only root serves folders to others.
+    static let all = always + (geteuid() == 0 ? [firstShare] : [])
+
+    private static let firstShare = Scenario(
+        testDescription: "the first up with a share that is made", command: ["up"], steps: 7,
+        keepsData: false,
+        before: { world in
+            let share = "{source: ./made/deep, mount: /d, create: {mode: \"0750\", owner: nobody}}"
+            try world.declare("web: {shares: [\(share)]}")
+            if Files.exists(world.layout.vm("web").path) {
+                try await world.must("purge", "web", "--yes")
+            }
+            try Files.remove("\(world.folder)/made")
+        },
+        after: { world in
+            try await world.expectState("web", "running")
+            let made = try Files.status("\(world.folder)/made/deep")
+            #expect(made.mode == 0o750)
+            #expect(made.owner == Account("nobody")?.user)
+            let names = try Files.list("\(world.folder)/made")
+            #expect(names == ["deep"])
+        })
+
+    private static let always = [
         Scenario(
             testDescription: "the first up", command: ["up"], steps: 6, keepsData: false,
             before: { world in

@@ -200,7 +200,8 @@ func repositoryFile(_ path: String) throws -> String {
 
 @Suite struct ExampleTests {
     @Test(arguments: [
-        "examples/networks.yaml", "examples/volumes.yaml", "examples/demo/fleet.yaml",
+        "examples/networks.yaml", "examples/volumes.yaml", "examples/shares.yaml",
+        "examples/demo/fleet.yaml",
     ])
     func eachExampleIsValid(path: String) throws {
         let file = FleetFile.parse(try repositoryFile(path))

@@ -161,6 +161,36 @@ func expectMistakes(_ text: String, _ expected: [String]) {
             ["1:63: vms.a.shares[0].create.mode: expected permissions in octal"]
         ),
         (
+            "shares: [{ source: /run/../etc, mount: /x }]",
+            ["1:32: vms.a.shares[0].source: write the"]
+        ),
+        (
+            "shares: [{ source: /run/agenix.d/1, mount: /x }, { source: /var/lib, mount: /y }]",
+            [
+                "1:32: vms.a.shares[0].source: /run/agenix.d/1 cannot be used: /run/agenix.d",
+                "1:72: vms.a.shares[1].source: sharing all of /var/lib",
+            ]
+        ),
+        ("shares: [{ source: /run/secretsx, mount: /x }]", []),
+        (
+            "shares: [{ source: /d, mount: /x }, { source: /d/e, mount: /y, readOnly: true }]",
+            [
+                "1:59: warning: vms.a.shares[1].source: the VM has these files through its share of /d"
+            ]
+        ),
+        (
+            "shares: [{ source: /d, mount: '/x\\y', tag: t }]",
+            ["1:43: vms.a.shares[0].mount: choose a shorter mount point"]
+        ),
+        (
+            "shares: [{ source: /d, tag: d, mount: /\(String(repeating: "-", count: 60)) }]",
+            ["1:51: vms.a.shares[0].mount: choose a shorter mount point"]
+        ),
+        (
+            "machine: microvm, shares: [{ source: /d, mount: /x }]",
+            ["1:39: vms.a.shares: shares hang on the machine microvm"]
+        ),
+        (
             "snapshots: { schedule: sometimes }",
             ["1:36: vms.a.snapshots.schedule: expected hourly, daily"]
         ),
@@ -181,6 +211,31 @@ func expectMistakes(_ text: String, _ expected: [String]) {
     ])
     func storage(text: String, expected: [String]) {
         expectMistakes("vms: { a: { \(text) } }", expected)
+    }
+
+    /// Two VMs with shares of these directories, each writable but where it ends in `:ro`.
+    @Test(arguments: [
+        ("/d", "/d", "vms.a can write to /d as well (fleet.yaml:2), so each of the two"),
+        ("/d", "/d/e", "vms.a can write to /d as well"),
+        ("/d/e", "/d", "vms.a can write to /d/e as well"),
+        ("/d", "/d/e:ro", "vms.b reads what vms.a writes: /d is shared with both"),
+        ("/d/e/f:ro", "/d", "vms.a reads what vms.b writes: /d/e/f is shared with both"),
+        ("/d:ro", "/d:ro", nil), ("/d", "/de", nil), ("/d/e", "/d/f", nil),
+    ])
+    func sharesOfTwoVMsThatMeet(first: String, second: String, expected: String?) {
+        func share(_ text: String) -> String {
+            let parts = text.split(separator: ":")
+            return "shares: [{ source: \(parts[0]), mount: /x, readOnly: \(parts.count > 1) }]"
+        }
+        expectMistakes(
+            "vms:\n  a: { \(share(first)) }\n  b: { \(share(second)) }",
+            expected.map { ["3:27: warning: vms.b.shares[0].source: " + $0] } ?? [])
+        // One that is not there has no files, and another host has others.
+        for other in ["enable: false", "host: far"] {
+            expectMistakes(
+                "hosts: { far: { ssh: me@far } }\nvms:\n  a: { \(other), \(share(first)) }\n"
+                    + "  b: { \(share(second)) }", [])
+        }
     }
 
     @Test(arguments: [

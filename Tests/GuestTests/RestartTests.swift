@@ -18,10 +18,13 @@ struct RestartTests {
     /// One test, for each step stands on the one before, and each boot takes seconds.
     @Test func dataSurvivesEveryEnd() async throws {
         _ = try await martlet.inGuest("echo kept >/var/mark && sync")
+        let shares = try GuestShares(martlet)
 
         // A change that restarts: the data stays, the disk and its file system have grown.
         try BootedGuest.write(
-            BootedGuest.fleet(port: BootedGuest.port, "disk: 2GiB").replacing(
+            BootedGuest.fleet(
+                port: BootedGuest.port, "disk: 2GiB\n    shares: [\(shares.declaration)]"
+            ).replacing(
                 "vcpu: 2", with: "vcpu: 1"), for: martlet)
         #expect(try await martlet("plan", "--check").exit == .code(2))
         let up = try await martlet("up")
@@ -31,13 +34,17 @@ struct RestartTests {
             Int(try await martlet.inGuest("stat -f -c '%b * %S' /var | xargs expr")))
         #expect(size > 1_900_000_000)
 
+        try await shares.check()
+        try await shares.killDaemon { why, isSo in try await until(why, isSo) }
+
         // The hypervisor is killed: its supervisor starts it again.
         var pid = Int32(try #require(try await martlet.listed()["pid"]?.integer))
         kill(pid, SIGKILL)
         try await until("it is back") {
             let listed = try await martlet.listed()
-            return listed["restarts"] == 1 && listed["state"] == "running"
+            return listed["restarts"] == 2 && listed["state"] == "running"
         }
+        #expect(try await martlet.inGuest("cat /srv/rw/from-host") == "host")
         #expect(try await martlet.inGuest("cat /var/mark") == "kept")
 
         // The supervisor is killed: its hypervisor dies with it, and the list says so at once.
@@ -50,7 +57,7 @@ struct RestartTests {
         #expect(dead["state"] == "failed")
         #expect(dead["reason"] == "the supervisor was killed")
         #expect(try await martlet("up").exit == .code(0))
-        #expect(try await martlet.inGuest("cat /var/mark") == "kept")
+        #expect(try await martlet.inGuest("cat /var/mark /srv/rw/from-host") == "kept\nhost")
 
         // Stopped on request it is stopped, and nothing is left.
         let stop = try await martlet("stop", "guest", "--json")
@@ -59,6 +66,7 @@ struct RestartTests {
         #expect(ways.contains(result?["detail"]?.string ?? ""), "\(stop.text)")
         #expect(try await martlet.listed()["state"] == "stopped")
         #expect(!Files.exists(martlet.folder.path + "/run/guest"))
+        try shares.expectNothing()
     }
 
     /// Looks again and again until it is so, for as long as two slow boots take.

@@ -127,6 +127,23 @@ import Testing
             ])
     }
 
+    @Test func sharesAreConnectionsAndMakeTheMemoryShared() throws {
+        let delta = try difference(Channels(taps: 1, shares: 2)) {
+            $0.shares = [
+                .init(tag: "data", socket: "/run/a.sock"), .init(tag: "a,b", socket: "/run/b.sock"),
+            ]
+        }
+        #expect(delta.added.first?.contains("memory-backend=memory") == true)
+        #expect(
+            delta.added.dropFirst() == [
+                "-object", "memory-backend-memfd,id=memory,size=512M,share=on",
+                "-chardev", "socket,id=share0,fd=10",
+                "-device", "vhost-user-fs-pci,chardev=share0,tag=data",
+                "-chardev", "socket,id=share1,fd=11",
+                "-device", "vhost-user-fs-pci,chardev=share1,tag=a,,b",
+            ])
+    }
+
     @Test func devicesAndReadOnlyDisks() throws {
         let delta = try difference(Channels(taps: 1, devices: 1)) {
             $0.disks.append(.init(path: "/dev/zvol/a,b", format: .device, serial: "raw"))
@@ -188,6 +205,18 @@ import Testing
         (
             .firmwareName(String(repeating: "x", count: 56)),
             { $0.firmwareEntries[0].name = String(repeating: "x", count: 56) }
+        ),
+        (.shareSlot("data"), { $0.shares = [.init(tag: "data", socket: "/s")] }),
+        (
+            .sharesOnMicrovm,
+            {
+                $0.machine = .microvm
+                $0.shares = [.init(tag: "data", socket: "/s")]
+            }
+        ),
+        (
+            .tooManyDevices(26),
+            { $0.shares = Array(repeating: .init(tag: "data", socket: "/s"), count: 23) }
         ),
         (.tooManyDevices(25), { $0.layers = Array(repeating: "/l", count: 23) }),
     ]

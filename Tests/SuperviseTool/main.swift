@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the supervisor's tests run as processes of their own: `supervise SPEC` is a supervisor on
 // its main thread, `ask SOCKET` tells whether a supervisor answers this user, `relay` forwards ports
-// over sockets that it inherits, `guest` plays the guest of a QEMU, anything else is the hypervisor that a supervisor starts.
+// over sockets that it inherits, `guest` plays the guest of a QEMU, `virtiofsd` is the daemon of a share, anything else is the hypervisor that a supervisor starts.
 import Glibc
 import Linux
 import Supervisor
@@ -24,6 +24,8 @@ if CommandLine.arguments.count == 3, CommandLine.arguments[1] == "supervise" {
     exit(relay(Array(CommandLine.arguments.dropFirst(2))))
 } else if CommandLine.arguments.dropFirst().elementsEqual([BlockVMM.word]) {
     FakeVMM(block: BlockVMM()).run()
+} else if CommandLine.arguments.count > 2, CommandLine.arguments[1] == "virtiofsd" {
+    exit(standInDaemon(Array(CommandLine.arguments.dropFirst(2))))
 } else {
     FakeVMM().run()
 }

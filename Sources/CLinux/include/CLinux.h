@@ -91,8 +91,17 @@ int ml_mount_detached(const char *kind);
 /// on a file system that no path leads to. Returns a descriptor or -errno.
 int ml_open_device(const char *path, unsigned major, unsigned minor);
 
-/// unshare(CLONE_NEWNS) for the calling thread, all mounts private. Returns 0 or -errno.
-int ml_new_mounts(void);
+/// unshare(CLONE_NEWNS) for the calling thread. What is mounted here is not seen elsewhere; what is
+/// mounted and unmounted elsewhere happens here, too, when asked. Returns 0 or -errno.
+int ml_new_mounts(int following);
+
+/// Mounts an open folder, with all that is mounted below it, at `target`: never with device nodes
+/// or set-id programs, and read-only when asked; what is mounted below it later is not seen. Nothing is seen of it before that holds everywhere.
+/// Returns 0 or -errno.
+int ml_bind_folder(int folder, const char *target, int read_only);
+
+/// Whether files in a folder can have extended attributes.
+int ml_has_attributes(const char *path);
 
 /// setns(CLONE_NEWNET) for the calling thread. Returns 0 or -errno.
 int ml_enter_network(int namespace_fd);

@@ -110,6 +110,11 @@ enum StatusVerb {
             })
         add("addresses", view.addresses.joined(separator: ", "))
         add("ports", view.vm?.ports.map(\.description).joined(separator: ", "))
+        for (index, share) in (view.vm?.shares ?? []).enumerated() {
+            add(
+                index == 0 ? "shares" : "",
+                "\(share.source) at \(share.mount)" + (share.readOnly ? ", read-only" : ""))
+        }
         add("restarts", view.isLive ? "\(status?.restarts ?? 0)" : nil)
         return rows
     }

@@ -74,6 +74,8 @@ package struct VMLayout: Sendable, Equatable {
     package var consoleLog: String { logs + "/console.log" }
     package var events: String { logs + "/events.jsonl" }
     package var supervisorLog: String { logs + "/supervisor.log" }
+    /// Not below `logs`: root writes it.
+    package var sharesLog: String { path + "/shares.log" }
     package var runRecord: String { logs + "/run.json" }
     package var exitRecord: String { logs + "/exit.json" }
     /// The memory of a suspended VM: its supervisor writes it, so it belongs to the VM's user.
@@ -87,6 +89,10 @@ package struct VMLayout: Sendable, Equatable {
 
     package var launch: String { run + "/launch.json" }
     package var credentials: String { run + "/credentials" }
+    /// The sockets of the daemons of its shares, what they are to serve, and who serves.
+    package var shares: String { run + "/shares" }
+    package var sharesRecord: String { run + "/shares.json" }
+    package var sharesLock: String { run + "/shares.lock" }
     package var sockets: String { run + "/sockets" }
     package var sshSocket: String { sockets + "/ssh.sock" }
     package var consoleSocket: String { sockets + "/console.sock" }

@@ -54,6 +54,12 @@ package enum Derived {
     package static let users: ClosedRange<UInt32> = 1_900_000_000...1_989_999_999
     package static let helper: UInt32 = 1_990_000_000
 
+    /// Where the users of a guest begin on the host, for shares that map them: ranges of 65536.
+    ///
+    /// They end below 2^31, where some programs take a number for a negative one.
+    package static let firstMapped: UInt32 = 2_000_000_000
+    package static let mappedRanges: UInt32 = 2249
+
     /// Six hexadecimal digits that stand for the path of a ROOT.
     package static func rootID(_ path: String) -> String { hex(digest("root", path) >> 40, 6) }
 

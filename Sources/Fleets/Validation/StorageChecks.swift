@@ -36,6 +36,7 @@ extension Validator {
                 fail(vm, at + ["create", "owner"], "expected a user of the host, found '\(owner)'")
             }
         }
+        checkMachineOfShares(vm)
         checkBackups(vm)
     }
 
@@ -74,24 +75,17 @@ extension Validator {
         }
     }
 
-    private func checkShareSource(_ vm: VM, _ share: Share, _ at: [Step]) {
-        if let problem = unusable(
-            share.source, below: ["/proc", "/sys", "/dev", "/run/secrets", "/run/credentials"])
-        {
-            return fail(vm, at, problem)
-        }
-        if ["/", "/etc", "/root", "/run", "/boot", "/var", "/usr", "/home"].contains(share.source) {
-            fail(
-                vm, at,
-                "sharing all of \(share.source) would hand the host's own files to the guest; "
-                    + "share a directory of its own")
-        }
-    }
-
     private func checkMount(
         _ vm: VM, _ mount: String, _ what: String, _ at: [Step], _ mounts: inout [String: String]
     ) {
         if let problem = unusable(mount, below: systemTrees) { return fail(vm, at, problem) }
+        // The guest's unit has this path as its name, and some bytes take four there.
+        let unitName = mount.utf8.reduce(0) {
+            $0 + (isWordByte($1) && $1 != UInt8(ascii: "-") || $1 == UInt8(ascii: "/") ? 1 : 4)
+        }
+        if unitName > 240 || mount.contains("\\") {
+            return fail(vm, at, "choose a shorter mount point, and one without '\\'")
+        }
         if systemMounts.contains(mount) {
             return fail(
                 vm, at,

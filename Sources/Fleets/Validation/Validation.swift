@@ -68,6 +68,8 @@ struct Validator {
     private var claims: [ClaimKey: (vm: String, steps: [Step])] = [:]
     /// Host ports by protocol, number and host: who listens on which address.
     var listeners: [Listener.Slot: [Listener]] = [:]
+    /// By host.
+    var shares: [String: ShareMap] = [:]
 
     init(_ fleet: Fleet, _ places: Places) {
         self.fleet = fleet

@@ -4,7 +4,8 @@ extension QEMU {
     package func commandLine(
         _ spec: LaunchSpec, _ channels: Channels
     ) throws(LaunchError) -> [String] {
-        let devices = spec.layers.count + spec.disks.count + spec.interfaces.count
+        let devices =
+            spec.layers.count + spec.disks.count + spec.interfaces.count + spec.shares.count
         // Each takes a slot of q35's root bus (or a transport of microvm), beside our own devices.
         guard devices <= 24 else { throw .tooManyDevices(devices) }
         var line = try machine(spec)
@@ -12,6 +13,7 @@ extension QEMU {
         line += serialPorts(spec, channels)
         line += try disks(spec, channels)
         line += try interfaces(spec, channels)
+        line += try shares(spec, channels)
         line += try identity(spec)
         line += [
             "-sandbox",
@@ -34,7 +36,9 @@ extension QEMU {
         case .microvm: options.merge(["acpi": "on", "rtc": "on"]) { $1 }
         }
         options.merge(spec.machineOptions) { $1 }
-        if spec.sharedMemory { options["memory-backend"] = "memory" }
+        // A share's daemon reads and writes the guest's memory itself.
+        let isShared = spec.sharedMemory || !spec.shares.isEmpty
+        if isShared { options["memory-backend"] = "memory" }
         let properties = options.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
         var line = [
             "-name", "guest=\(escaped(spec.name))",
@@ -48,7 +52,7 @@ extension QEMU {
             "-smp", "\(spec.vcpu)",
             "-m", memory,
         ]
-        if spec.sharedMemory {
+        if isShared {
             line += ["-object", "memory-backend-memfd,id=memory,size=\(memory),share=on"]
         }
         if spec.randomGenerator { line += ["-device", device("rng", spec)] }
@@ -171,6 +175,20 @@ extension QEMU {
             }
             return text
         }
+    }
+
+    private func shares(
+        _ spec: LaunchSpec, _ channels: Channels
+    ) throws(LaunchError) -> [String] {
+        guard spec.shares.isEmpty || spec.machine == .q35 else { throw .sharesOnMicrovm }
+        var line: [String] = []
+        for (index, share) in spec.shares.enumerated() {
+            guard channels.shares.indices.contains(index) else { throw .shareSlot(share.tag) }
+            let id = "share\(index)"
+            line += ["-chardev", "socket,id=\(id),fd=\(channels.shares[index])"]
+            line += ["-device", "vhost-user-fs-pci,chardev=\(id),tag=\(escaped(share.tag))"]
+        }
+        return line
     }
 
     private func identity(_ spec: LaunchSpec) throws(LaunchError) -> [String] {

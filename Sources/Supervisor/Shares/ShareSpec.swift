@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+import FoundationEssentials
+import Linux
+
+/// What the keeper of a VM's shares is to do: written by `prepare`, plain data.
+package struct ShareKeeping: Codable, Sendable, Equatable {
+    package var vm: String
+    package var daemon: FileDaemon
+    /// Held by the keeper and its daemons for as long as one of them lives.
+    package var lock: String
+    /// The VM's own user, who connects to the sockets; nil without privilege.
+    package var user: UInt32?
+    package var shares: [SharedFolder]
+
+    package init(
+        vm: String, daemon: FileDaemon, lock: String, user: UInt32?, shares: [SharedFolder]
+    ) {
+        self.vm = vm
+        self.daemon = daemon
+        self.lock = lock
+        self.user = user
+        self.shares = shares
+    }
+
+    /// Reads what `prepare` has written.
+    package static func read(_ path: String) throws -> ShareKeeping {
+        try JSONDecoder().decode(ShareKeeping.self, from: Data(try Files.read(path)))
+    }
+}
+
+/// One folder of the host that a guest sees.
+package struct SharedFolder: Codable, Sendable, Equatable {
+    package var tag: String
+    /// Where it really is: no part of the path was a link when that was found out.
+    package var source: String
+    package var readOnly: Bool
+    package var owners: Owners
+    /// Where its daemon listens, and an empty folder beside it to mount the source on.
+    package var socket: String
+    package var mountPoint: String
+
+    /// Whose the files are on the host that a guest's users make.
+    package enum Owners: Codable, Sendable, Equatable {
+        /// The same numbers.
+        case host
+        /// Numbers 0 to 65535 of the guest begin at `base` on the host; all others are refused.
+        case map(base: UInt32)
+        /// All belong to one user of the host, and in the guest to root.
+        case squash(user: UInt32)
+    }
+
+    package init(
+        tag: String, source: String, readOnly: Bool, owners: Owners, socket: String,
+        mountPoint: String
+    ) {
+        self.tag = tag
+        self.source = source
+        self.readOnly = readOnly
+        self.owners = owners
+        self.socket = socket
+        self.mountPoint = mountPoint
+    }
+}
