@@ -3,6 +3,7 @@ import Engine
 import Fleets
 import Glibc
 import Linux
+import Supervisor
 import Testing
 
 /// Snapshots, restores and clones that are killed at each of their steps.
@@ -12,12 +13,53 @@ import Testing
 @Suite(.timeLimit(.minutes(20))) struct SnapshotKillTests {
     private func ready(running: Bool) async throws -> World {
         let world = try await World("qemu boot=0.05 agent freeze")
-        try world.declare("web: {memory: 256MiB}")
+        // Inside qcow2 twice, and a raw file that is copied as a whole.
+        try world.declare(
+            "web: {memory: 256MiB, volumes: [{name: b, size: 64MiB, mount: /srv/b}, "
+                + "{name: r, size: 64MiB, format: raw, mount: /srv/r}]}")
         try await world.must("up")
         try await world.awaitAgent()
-        try await world.guest("web").write(1, at: 0, flush: true)
+        try await write(1, world)
         if !running { try await world.must("stop", "web") }
         return world
+    }
+
+    private static let disks = ["data", "b", "r"]
+
+    private func write(_ byte: UInt8, _ world: World) async throws {
+        for disk in Self.disks {
+            try await world.guest("web").write(byte, at: 0, to: disk, flush: true)
+        }
+    }
+
+    /// What the disks of a VM that does not run begin with.
+    private func contents(_ world: World, _ name: String = "web") async throws -> [UInt8?] {
+        let disks = world.layout.vm(name).disks
+        return [
+            try await world.slots(1, of: disks + "/data.qcow2")[0],
+            try await world.slots(1, of: disks + "/volume-b.qcow2")[0],
+            try await world.slots(1, of: disks + "/volume-r.raw", format: "raw")[0],
+        ]
+    }
+
+    @Test func severalDisksAreOfOneMomentAndGoBackTogether() async throws {
+        let world = try await ready(running: true)
+        let made = try await world.must("snapshot", "create", "web", "one")
+        #expect(!made.text.contains("not part of it"))
+        let disks = try #require(try await world.snapshots("web").first?["disks"]?.elements)
+        #expect(disks.map { $0["mechanism"]?.string } == ["internal", "internal", "copy"])
+        try await write(2, world)
+        try await world.must("snapshot", "restore", "web", "one")
+        for disk in Self.disks { #expect(try await world.guest("web").holds(1, at: 0, on: disk)) }
+        let safety = try #require(try await world.snapshots("web").last?["name"]?.string)
+        try await world.must("stop", "web")
+        try await world.must("snapshot", "restore", "web", safety)
+        #expect(try await contents(world) == [2, 2, 2])
+        try await world.must("snapshot", "restore", "web", "one", "--as", "then")
+        #expect(try await contents(world, "then") == [1, 1, 1])
+        try await world.must("start", "then")
+        try await world.must("snapshot", "remove", "web", "one", "--yes")
+        #expect(!Files.exists(world.layout.vm("web").path + "/snapshots/one"))
     }
 
     /// Runs a command that is killed at its first step, its second, and so on until it gets through.
@@ -82,17 +124,20 @@ import Testing
             world, { _ in ["snapshot", "restore", "web", "one"] },
             before: { step in
                 try await world.must("start", "web")
-                try await world.guest("web").write(UInt8(step + 1), at: 0, flush: true)
+                try await write(UInt8(step + 1), world)
                 try await world.must("stop", "web")
             },
             after: { step, wasKilled in
                 let content = try await world.slots(1, of: disk)[0]
-                #expect([1, UInt8(step + 1)].contains(content))
                 let journal = world.layout.vm("web").path + "/snapshots/restore.journal"
                 let isPromised = Files.exists(journal)
                 // Any later change, here the first thing a start does, ends what was begun.
                 try await world.must("start", "web")
-                let isThen = try await world.guest("web").holds(1, at: 0)
+                let byte: UInt8 = try await world.guest("web").holds(1, at: 0) ? 1 : UInt8(step + 1)
+                for disk in Self.disks {
+                    #expect(try await world.guest("web").holds(byte, at: 0, on: disk), "\(step)")
+                }
+                let isThen = byte == 1
                 #expect(isThen == (!wasKilled || isPromised || content == 1), "step \(step)")
                 #expect(!Files.exists(journal))
                 try await world.must("stop", "web")
@@ -110,19 +155,24 @@ import Testing
                 let files = world.layout.vm(name)
                 // It is not there, or it is there with all its data.
                 if Files.exists(files.path) {
-                    #expect(try await world.slots(1, of: files.dataVolume) == [1])
+                    #expect(try await contents(world, name) == [1, 1, 1])
                     try await world.must("start", name)
                     try await world.must("show", name)
                     try await world.must("purge", name, "--yes")
                 } else {
                     #expect(wasKilled && !Files.exists(world.layout.override(name)))
                     try await world.must("clone", "web", name)
-                    #expect(try await world.slots(1, of: files.dataVolume) == [1])
+                    #expect(try await contents(world, name) == [1, 1, 1])
                     try await world.must("purge", name, "--yes")
                 }
                 #expect(try world.unfinished() == [])
             })
         #expect(steps > 5)
+        if running {
+            let nodes = try await world.guest("web").control.hypervisor("query-named-block-nodes")
+            #expect(
+                !nodes.elements.contains { $0["node-name"]?.string?.hasPrefix("copy-") == true })
+        }
         try await world.expectState("web", running ? "running" : "stopped")
     }
 

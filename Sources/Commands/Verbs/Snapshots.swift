@@ -169,6 +169,9 @@ extension Restored {
             parts.append("it was stopped the hard way: \(stopped.detail)")
         }
         if let seconds { parts.append("up after \(Units.duration(seconds: seconds))") }
+        if hasLostMemory {
+            parts.append("it was suspended, and its memory, which knew other disks, is gone")
+        }
         if isPinned {
             parts.append("it has the image of then, and stays on it until its next upgrade")
         }

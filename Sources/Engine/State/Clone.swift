@@ -104,6 +104,7 @@ extension Engine {
             number: 1, appliedAt: Clock.now(), imageDigest: digest, vm: new.vm)
         try RecordFile.write(generation, to: staging.generation(1))
         try Files.link("1.json", at: staging.current)
+        try noteFilesystems(of: new.vm, on: new.vm.volumes.map(\.name), staging)
         try Files.write(staging.firstOverride, new.text)
         try Files.syncFolder(staging.path)
     }

@@ -72,10 +72,24 @@ extension Engine {
 
     private func conclude(_ journal: RestoreJournal, _ files: VMLayout) async throws {
         Checkpoint.pass()
+        let restored = journal.snapshot.disks.map(\.name)
+        try noteFilesystems(of: journal.snapshot.generation.vm, on: restored, files)
         if journal.takesGeneration { try takeGeneration(of: journal.snapshot) }
         Checkpoint.pass()
         try Files.remove(files.restoreJournal)
         try Files.syncFolder(files.snapshots)
+    }
+
+    /// Notes which file systems are on volumes that were not made here but restored or copied.
+    func noteFilesystems(of vm: VM, on names: [String], _ files: VMLayout) throws {
+        let volumes = vm.volumes.filter { $0.device == nil && names.contains($0.name) }
+        if volumes.isEmpty { return }
+        var record =
+            try RecordFile.read(
+                VolumeRecord.self, from: files.volumeRecord, newest: VolumeRecord.version)
+            ?? VolumeRecord()
+        for volume in volumes { record.filesystems[volume.name] = volume.filesystem }
+        try RecordFile.write(record, to: files.volumeRecord)
     }
 
     /// Makes a snapshot's configuration the current one, and keeps the VM on its image.

@@ -15,6 +15,8 @@ package struct Restored: Sendable {
     package let seconds: Double?
     /// Whether it is on another image now, and stays there until its next upgrade.
     package let isPinned: Bool
+    /// Whether it was suspended, and its memory had to be dropped.
+    package let hasLostMemory: Bool
 }
 
 extension Engine {
@@ -51,6 +53,7 @@ extension Engine {
         }
         try await checkParts(of: record, files)
         let before = try store.current(name)
+        let wasSuspended = files.suspended.contains(where: Files.exists)
         let wasLive = await observer.observe(name).vm.phase.isLive
         let stopped = wasLive ? try await halt(name, files) : nil
         let safety: SnapshotRecord
@@ -67,7 +70,7 @@ extension Engine {
         let seconds = wasLive ? try await launch(name, files) : nil
         return Restored(
             snapshot: record, safety: safety, stopped: stopped, seconds: seconds,
-            isPinned: before?.imageDigest != digest)
+            isPinned: before?.imageDigest != digest, hasLostMemory: wasSuspended)
     }
 
     /// The disks are as they were, and so is the VM to be.

@@ -10,7 +10,7 @@ extension Lifecycle {
             guard let sharesGone else { return [] }
             return [.disarm(.relaunch)] + leave(.crashed, sharesGone)
         // A stop has a limit, and one who was given up has been killed.
-        case .idle, .stopping, .abandoned, .left: return []
+        case .idle, .stopping, .suspending, .abandoned, .left: return []
         }
     }
 
@@ -23,7 +23,7 @@ extension Lifecycle {
             if let sharesGone { return leave(.crashed, sharesGone) }
             guard let lostShare else { return nil }
             return everAccepted ? crashed(lostShare, now) : leave(.startFailed, lostShare)
-        case .idle, .stopping, .backoff, .left: return nil
+        case .idle, .stopping, .suspending, .backoff, .left: return nil
         }
     }
 }
