@@ -28,12 +28,22 @@ static const struct ml_nbd *load_nbd(void) {
     return &functions;
 }
 
+static const struct ml_zstd *load_zstd(void) {
+    static struct ml_zstd functions;
+    void *symbol, *library = dlopen("libzstd.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return NULL;
+    ML_ZSTD_FUNCTIONS(ML_LOAD)
+    return &functions;
+}
+
 static const struct ml_archive *archive;
 static const struct ml_nbd *nbd;
+static const struct ml_zstd *zstd;
 
 static void load(void) {
     archive = load_archive();
     nbd = load_nbd();
+    zstd = load_zstd();
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -46,4 +56,9 @@ const struct ml_archive *ml_archive(void) {
 const struct ml_nbd *ml_nbd(void) {
     pthread_once(&once, load);
     return nbd;
+}
+
+const struct ml_zstd *ml_zstd(void) {
+    pthread_once(&once, load);
+    return zstd;
 }

@@ -109,7 +109,18 @@ enum BackupVerbs {
         let place = try place(vm, arguments, session, fleet)
         let key = session.engine.backupIdentity(
             of: vm, try arguments[identity].map(path), declared: fleet?.vm(vm))
-        if let new = arguments[asNew] { throw Failure(.failed, "\(new) cannot be made yet") }
+        if let new = arguments[asNew] {
+            // A VM has to be declared somewhere: without a fleet file, 'up' would not know it.
+            let fleet = try session.fleet()
+            return try await session.act("restore", on: [new]) { engine, name in
+                let restored = try await engine.restoreBackup(
+                    vm, place.id, from: place.target, identity: key, as: name, fleet: fleet
+                ) { added in _ = try session.fleet(adding: added) }
+                let now = try session.fleet()
+                if let added = now.vm(name) { try await engine.adopt(added, of: now) }
+                return restored.detail
+            }
+        }
         try await session.act("restore", on: [vm]) { engine, name in
             try await engine.restoreBackup(
                 name, place.id, from: place.target, identity: key, fleet: fleet
@@ -291,7 +302,8 @@ extension BackupRecord {
             switch consistency {
             case .frozen: "the guest's file systems were frozen"
             case .stopped: "the VM was shut down"
-            case .crash, nil: "as after a power cut, for " + (why ?? "nothing is known of its state")
+            case .crash, nil:
+                "as after a power cut, for " + (why ?? "nothing is known of its state")
             }
         return [kind?.rawValue, Units.bytes(bytes), encrypted ? "encrypted" : nil, quality]
             .compactMap { $0 }.joined(separator: ", ")

@@ -17,7 +17,7 @@ struct BackupLineage: Codable, Equatable {
     let length: Int
     /// The disks whose bitmap begins at it, with their sizes.
     let disks: [String: Int64]
-    /// Bitmaps of earlier backups that may not be removed yet. Nothing may be learnt from them.
+    /// Bitmaps of earlier backups that may not be removed yet; nothing may be learnt from them.
     let retired: [String]
 
     /// So many backups may rest on each other; then a full one begins the next chain.

@@ -93,6 +93,61 @@ extension Engine {
         }
     }
 
+    /// Makes a new VM of a backup, beside the one that it is of; `check` sees its declaration first.
+    ///
+    /// It gets an identity of its own, and nothing that two VMs cannot both have.
+    package func restoreBackup(
+        _ name: String, _ id: String?, from target: any BackupTarget, identity: String?,
+        as new: String, fleet: Fleet, check: (AddedVM) throws -> Void
+    ) async throws -> RestoredBackup {
+        guard isNameOfVM(new) else { throw CloneError.badName(new) }
+        guard try store.current(new) == nil, fleet.vm(new) == nil else {
+            throw CloneError.taken(new)
+        }
+        let chain = try await chain(name, id, in: target, identity: identity)
+        guard let record = chain.records.last else { throw StorageError.missingBackup(name) }
+        let notes = try await changing(new) { files in
+            do {
+                return try await makeNew(chain, record, as: new, fleet: fleet, check, files)
+            } catch {
+                // Nothing but what this has made; a VM of which more is known stays.
+                if !Files.exists(files.record), !Files.exists(files.restoredBackup) {
+                    try? Files.remove(files.path)
+                }
+                throw error
+            }
+        }
+        // Also moves its override into place.
+        _ = try await changing(new) { _ in try await makeLasting(new) }
+        return RestoredBackup(backup: record, restored: nil, notes: notes)
+    }
+
+    private func makeNew(
+        _ chain: BackupChain, _ record: BackupRecord, as new: String, fleet: Fleet,
+        _ check: (AddedVM) throws -> Void, _ files: VMLayout
+    ) async throws -> [String] {
+        let unpacked = try await unpack(chain, files)
+        let (generation, note) = try await configuration(
+            unpacked, fleet: fleet, preferDeclared: false, record.vm)
+        let added = AddedVM(
+            generation.vm, named: new, fleet: fleet.name,
+            origin: "Made from the backup \(record.id) of \(record.vm).")
+        try check(added)
+        var notes = [note].compactMap { $0 }
+        notes += try await makeVM(
+            of: unpacked, added.vm, from: record.id, keepIdentity: false, files)
+        try Files.remove(files.staging)
+        try Files.write(files.firstOverride, added.text)
+        try await declare(
+            added.vm, fleet: fleet.name, digest: generation.imageDigest, files)
+        Checkpoint.pass()
+        try Files.remove(files.restoredBackup)
+        if !added.dropped.isEmpty {
+            notes.append("without \(added.dropped.joined(separator: ", "))")
+        }
+        return notes + ["'martlet start \(new)' starts it"]
+    }
+
     /// The configuration that a restored VM gets, with an image that is there.
     ///
     /// That of the backup, where its image is still here; else the declared one.

@@ -140,7 +140,8 @@ extension Engine {
         } catch StoreError.locked {
             // Somebody else's, and still needed.
         } catch {
-            reporter.warning("\(name) is still there: \(sentence(error)); the next verify removes it")
+            reporter.warning(
+                "\(name) is still there: \(sentence(error)); the next verify removes it")
         }
     }
 }

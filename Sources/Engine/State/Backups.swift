@@ -111,7 +111,8 @@ extension Engine {
             throw BackupError.busy(vm: name, phase: report.vm.phase.rawValue)
         }
         // What runs decides which disks the hypervisor has, not what was declared since.
-        let running = try isLive
+        let running =
+            try isLive
             ? report.vm.running.flatMap { try store.generation(name, $0.number) } : nil
         let target = try backupTarget(of: name, text, declared: current.vm)
         reporter.working(name, "looking at earlier backups")

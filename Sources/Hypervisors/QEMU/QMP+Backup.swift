@@ -108,6 +108,8 @@ extension QMP.Command {
                 "driver": "copy-before-write", "node-name": .string(BackupNodes.filter(disk)),
                 "file": .string(node), "target": .string(BackupNodes.store(disk)),
                 "on-cbw-error": "break-snapshot",
+                // Else what the guest gives back meanwhile would stay allocated.
+                "discard": "unmap",
             ])
     }
 

@@ -1,23 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
+import CStorage
 import Glibc
 import Linux
 import Synchronization
 
-/// Where the packed bytes of an archive go: into a file, through `age` when it is encrypted.
+/// Where the bytes of an archive go: packed with zstd into a file, through `age` when it is encrypted.
 ///
-/// Counts and digests what reaches the file. One thread uses it.
+/// One frame with a checksum. Counts and digests what reaches the file. One thread uses it.
 final class ArchiveSink {
     private let path: String
     private let file: Descriptor
     private var hash = SHA256()
     private(set) var bytes: Int64 = 0
     private var age: AgePipe?
+    private let zstd: ml_zstd
+    private let context: OpaquePointer
+    private let packed = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: 1 << 17, alignment: 4096)
     /// Why a write failed; libarchive hands on no errors of its callbacks.
     private(set) var error: (any Error)?
 
     /// Makes the file; recipients are age's public keys, none for an archive that is not encrypted.
     init(_ path: String, recipients: [String]) throws {
         self.path = path
+        guard let zstd = ml_zstd()?.pointee, let context = zstd.ZSTD_createCCtx() else {
+            throw StorageError.missingTool(name: "libzstd.so.1", package: "libzstd1")
+        }
+        self.zstd = zstd
+        self.context = context
+        _ = zstd.ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, 3)
+        _ = zstd.ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1)
         file = try storage(path) { () throws(SystemError) in
             try Descriptor.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW)
         }
@@ -27,17 +39,16 @@ final class ArchiveSink {
         }
     }
 
-    /// Takes packed bytes; false when they could not be written.
+    deinit {
+        _ = zstd.ZSTD_freeCCtx(context)
+        packed.deallocate()
+    }
+
+    /// Takes bytes of the tar; false when they could not be written.
     func take(_ buffer: UnsafeRawBufferPointer) -> Bool {
         if error != nil { return false }
         do {
-            if let age {
-                try age.write(buffer)
-            } else {
-                hash.update(buffer)
-                try storage(path) { () throws(SystemError) in try writeAll(file.raw, buffer) }
-            }
-            bytes += Int64(buffer.count)
+            try pack(buffer, ZSTD_e_continue)
             return true
         } catch {
             self.error = error
@@ -45,8 +56,34 @@ final class ArchiveSink {
         }
     }
 
+    private func pack(_ buffer: UnsafeRawBufferPointer, _ end: ZSTD_EndDirective) throws {
+        var input = ZSTD_inBuffer(src: buffer.baseAddress, size: buffer.count, pos: 0)
+        while true {
+            var output = ZSTD_outBuffer(dst: packed.baseAddress, size: packed.count, pos: 0)
+            let left = zstd.ZSTD_compressStream2(context, &output, &input, end)
+            guard zstd.ZSTD_isError(left) == 0 else {
+                let text = zstd.ZSTD_getErrorName(left).map { String(cString: $0) } ?? "unknown"
+                throw StorageError.failed(what: "\(path) could not be packed", output: text)
+            }
+            try write(UnsafeRawBufferPointer(rebasing: packed[..<output.pos]))
+            if input.pos == input.size, end == ZSTD_e_continue || left == 0 { return }
+        }
+    }
+
+    private func write(_ buffer: UnsafeRawBufferPointer) throws {
+        if buffer.isEmpty { return }
+        if let age {
+            try age.write(buffer)
+        } else {
+            hash.update(buffer)
+            try storage(path) { () throws(SystemError) in try writeAll(file.raw, buffer) }
+        }
+        bytes += Int64(buffer.count)
+    }
+
     /// Ends the file durably; returns its size and digest.
     func finish() throws -> (bytes: Int64, sha256: String) {
+        try pack(UnsafeRawBufferPointer(start: nil, count: 0), ZSTD_e_end)
         if let age {
             let result = try age.finish()
             try storage(path) { () throws(SystemError) in try file.sync() }

@@ -3,7 +3,7 @@ import CStorage
 import Glibc
 import Linux
 
-/// Writes a pax tar packed with zstd, member by member, and remembers what it wrote.
+/// Writes a pax tar, which the sink packs, member by member, and remembers what it wrote.
 ///
 /// Every call blocks; one thread uses it.
 final class ArchiveWriter {
@@ -29,7 +29,6 @@ final class ArchiveWriter {
         }
         self.handle = handle
         try check(library.archive_write_set_format_pax(handle))
-        try check(library.archive_write_add_filter_zstd(handle))
         try check(library.archive_write_set_bytes_in_last_block(handle, 1))
         try check(
             library.archive_write_open(

@@ -12,8 +12,9 @@ package struct BackupChain: Sendable {
 
     package var newest: BackupHeader? { headers.last }
 
-    /// Finds a backup's parents by what the archives themselves say, back to where nothing more
-    /// is needed. Blocks.
+    /// Finds a backup's parents by what the archives themselves say, back to the full one.
+    ///
+    /// Blocks.
     package init(
         _ record: BackupRecord, in target: any BackupTarget, among all: [BackupRecord],
         identity: String?
@@ -56,9 +57,9 @@ package struct BackupChain: Sendable {
             try target.open(record), identity: record.encrypted ? identity : nil)
     }
 
-    /// Reads one archive to its end and checks all that can be checked. Blocks.
+    /// Reads one archive to its end and checks all that can be checked.
     ///
-    /// `parent` is what the archive before it was found to be.
+    /// Blocks. `parent` is what the archive before it was found to be.
     package func read(
         _ index: Int, after parent: CheckedArchive?, sinks: [String: any DiskSink] = [:],
         isCancelled: () -> Bool = { false }
@@ -91,7 +92,9 @@ package struct BackupChain: Sendable {
         return archive
     }
 
-    /// Checks the file of an archive as a whole against its record, where there is one. Blocks.
+    /// Checks the file of an archive as a whole against its record, where there is one.
+    ///
+    /// Blocks.
     package func checkFile(_ index: Int) throws {
         let record = records[index]
         guard let expected = record.sha256 else { return }

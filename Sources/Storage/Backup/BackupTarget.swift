@@ -88,7 +88,8 @@ package struct FolderTarget: BackupTarget {
         }
         var header: BackupHeader?
         if !encrypted {
-            let input = ArchiveInput(name: file, file: try Descriptor.open(file, O_RDONLY | O_NOFOLLOW))
+            let input = ArchiveInput(
+                name: file, file: try Descriptor.open(file, O_RDONLY | O_NOFOLLOW))
             header = try? ArchiveReader(input, identity: nil).header()
         }
         var record = BackupRecord(

@@ -80,7 +80,8 @@ package final class NBDClient {
             }
             guard result >= 0 else { throw NBDClient.failure(library, what) }
             guard found.end > before else {
-                throw .failed(what: "reading \(what)", output: "the server says nothing of \(context)")
+                throw .failed(
+                    what: "reading \(what)", output: "the server says nothing of \(context)")
             }
         }
         return found.runs

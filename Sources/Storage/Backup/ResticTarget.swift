@@ -24,7 +24,8 @@ package struct ResticTarget: BackupTarget {
             guard Files.exists(passwordFile) else {
                 throw .failed(
                     what: "the restic repository \(repository) has a password",
-                    output: "set RESTIC_PASSWORD_FILE, or write it into \(passwordFile) (mode 0600)")
+                    output: "set RESTIC_PASSWORD_FILE, or write it into \(passwordFile) (mode 0600)"
+                )
             }
             environment.append("RESTIC_PASSWORD_FILE=\(passwordFile)")
         }
@@ -143,13 +144,16 @@ package struct ResticTarget: BackupTarget {
 
     package func update(_ record: BackupRecord) async throws {
         try await run(
-            ["tag", "--set", ResticTarget.tags(record).joined(separator: ","),
-                try await snapshot(record)], doing: "keeping the verdict")
+            [
+                "tag", "--set", ResticTarget.tags(record).joined(separator: ","),
+                try await snapshot(record),
+            ], doing: "keeping the verdict")
     }
 
     package func remove(_ record: BackupRecord) async throws {
         try await run(
-            ["forget", "--prune", "--quiet", try await snapshot(record)], doing: "removing a backup")
+            ["forget", "--prune", "--quiet", try await snapshot(record)], doing: "removing a backup"
+        )
     }
 
     package func removeLeftovers(_ vm: String, olderThan: Int64) throws -> [String] {
