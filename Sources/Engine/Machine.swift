@@ -40,7 +40,7 @@ struct MachinePlan {
             memoryBytes: Int64(vm.memory.max.bytes), sharedMemory: vm.shared,
             kernel: boot.kernel,
             initramfs: boot.initramfs,
-            kernelParameters: words(boot.commandLine) + emulationParameters + modeParameters
+            kernelParameters: words(boot.commandLine) + emulationParameters + diskParameters
                 + vm.kernel.parameters, layers: boot.layers,
             disks: files.disks(of: vm).map(\.launch),
             interfaces: interfaces(), firmwareEntries: entries, oemStringFiles: oemStringFiles)
@@ -58,9 +58,13 @@ struct MachinePlan {
         accelerator == .tcg ? ["tsc=reliable", "no_timer_check"] : []
     }
 
-    /// Whether init puts a folder of the data volume over the image (guest/overlay.c).
-    private var modeParameters: [String] {
-        vm.mode == .immutable ? [] : ["martlet.mode=\(vm.mode.rawValue)"]
+    /// Whether init puts a folder of the data volume over the image (guest/overlay.c), and how long
+    /// systemd waits for the disks of volumes: one that came after systemd's own 90 seconds, as on a
+    /// host that is busy and emulates, would stay unmounted without a unit that failed.
+    private var diskParameters: [String] {
+        (vm.mode == .immutable ? [] : ["martlet.mode=\(vm.mode.rawValue)"])
+            + (vm.volumes.contains { $0.mount != nil }
+                ? ["systemd.default_device_timeout_sec=300"] : [])
     }
 
     private func words(_ line: String) -> [String] { line.split(separator: " ").map(String.init) }

@@ -93,7 +93,9 @@ extension Observer {
             let isHeld = (try? FileLock.isHeld(files.changeLock)) ?? false
             switch record.step(current: current.number) {
             case .forget where !record.starts: break
-            case .wait where !record.starts: vm.upgrade = .untried
+            case .wait where !record.starts:
+                // A service manager may have started it without asking.
+                if vm.running?.number != current.number { vm.upgrade = .untried }
             default: vm.upgrade = isHeld ? .underWay : .interrupted
             }
         } catch {

@@ -14,7 +14,8 @@ import Testing
         let plan = plan(
             from: State(vms: observed), to: fleet, only: names, start: start
         ) { _ in image }
-        return plan.builds.map { "build \($0)" }
+        return plan.notes.map { "note \($0.vm): \($0.text.prefix { $0 != ":" })" }
+            + plan.builds.map { "build \($0)" }
             + plan.steps.map { step in
                 let fields = step.changes.compactMap { change in
                     change.field.map {
@@ -99,6 +100,67 @@ import Testing
         #expect(
             try planned(file, applied(file, .running), image: .built(digest: "2"))
                 == ["a rebuild image 1→2 rebuild"])
+    }
+
+    @Test func aStoppedVMWithANewImageIsARebuildWhenItMayStart() throws {
+        let file = "vms: { a: {} }"
+        let stopped = try applied(file, .stopped)
+        let new = DesiredImage.built(digest: "2")
+        #expect(try planned(file, stopped, image: new) == ["a rebuild image 1→2 rebuild"])
+        #expect(
+            try planned(file, stopped, image: new, start: false)
+                == ["a update image 1→2 live"])
+    }
+
+    @Test func aPinnedImageIsKeptAndNoted() throws {
+        let file = "vms: { a: {} }"
+        let note = "note a: a rollback holds its image"
+        var vm = try applied(file, .running)
+        vm.pinned = "1"
+        #expect(try planned(file, vm) == [])
+        #expect(try planned(file, vm, image: .built(digest: "2")) == [note])
+        #expect(try planned(file, vm, image: .unbuilt(name: "core")) == [note])
+        // Another recipe is another image; the rest of the file counts.
+        let other = "vms: { a: { image: dev, vcpu: 2 } }"
+        #expect(
+            try planned(other, vm, image: .built(digest: "2"))
+                == [note, "a update+restart vcpu 1→2 restart"])
+        // What a killed rollback has left holds nothing.
+        vm.pinned = "0"
+        #expect(
+            try planned(file, vm, image: .built(digest: "2")) == ["a rebuild image 1→2 rebuild"])
+    }
+
+    @Test func anImageThatFailedIsNotTriedUntilItIsAnother() throws {
+        let file = "vms: { a: {} }"
+        var vm = try applied(file, .running)
+        vm.failedImages = ["2": "no boot"]
+        #expect(
+            try planned(file, vm, image: .built(digest: "2"))
+                == ["note a: the image 2 failed on it and is not tried again (no boot)"])
+        #expect(
+            try planned(file, vm, image: .built(digest: "3")) == ["a rebuild image 1→3 rebuild"])
+        vm.phase = .stopped
+        vm.running = nil
+        #expect(try planned(file, vm, image: .built(digest: "2")).last == "a start")
+    }
+
+    @Test func anUpgradeWithoutAVerdictComesFirst() throws {
+        let file = "vms: { a: {} }"
+        var vm = try applied("vms: { a: { vcpu: 2 } }", .running)
+        for upgrade in [ObservedVM.Upgrade.interrupted, .underWay] {
+            vm.upgrade = upgrade
+            #expect(try planned(file, vm) == ["a rebuild"])
+        }
+        vm.upgrade = .untried
+        #expect(try planned(file, vm) == ["a update+restart vcpu 2→1 restart"])
+    }
+
+    @Test func schedulesChangeWhileItRuns() throws {
+        let before = try applied("vms: { a: {} }", .running)
+        let plan = try planned("vms: { a: { snapshots: { schedule: daily } } }", before)
+        #expect(plan.first?.hasPrefix("a update snapshots") == true, "\(plan)")
+        #expect(plan.first?.hasSuffix("live") == true)
     }
 
     @Test func whatWaitsForARestartIsPlannedOnce() throws {

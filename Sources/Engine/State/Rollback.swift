@@ -82,6 +82,12 @@ extension Engine {
             {
                 return "is on generation \(target.number) already"
             }
+            // Its system is on its own disk, and fits to the image that it was made of.
+            if let now = report.applied, now.vm.mode == .mutable,
+                now.imageDigest != target.imageDigest
+            {
+                throw UpgradeError.mutable(vm: name)
+            }
             guard let image = try? images.resolve(target.imageDigest) else {
                 throw UpgradeError.imageGone(
                     vm: name, generation: target.number, digest: target.imageDigest)

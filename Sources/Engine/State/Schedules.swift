@@ -2,6 +2,7 @@
 import Fleets
 import Linux
 import Planning
+import Storage
 
 /// Work that is done by the clock, as it was applied to each VM: no fleet file is needed.
 extension Engine {
@@ -10,7 +11,7 @@ extension Engine {
         _ names: [String]? = nil, now: Int64 = Clock.now()
     ) throws -> [PlannedWork] {
         let record = try store.scheduleRecord()
-        return try (names ?? store.names().vms).flatMap { name in
+        return try (names ?? store.names().vms).filter { !isVerifier($0) }.flatMap { name in
             // One whose records cannot be read has other troubles, which `list` shows.
             let vm = (try? store.current(name))??.vm
             return ScheduledWork.allCases.compactMap { work -> PlannedWork? in
@@ -61,7 +62,7 @@ extension Engine {
             return try noteDeclared(now)
         }
         var after = ScheduleRecord()
-        for name in try store.names().vms {
+        for name in try store.names().vms where !isVerifier(name) {
             let vm: VM?
             do {
                 vm = try store.current(name)?.vm
@@ -82,7 +83,7 @@ extension Engine {
         if after != before { try RecordFile.write(after, to: layout.scheduleRecord) }
     }
 
-    /// Nil when another run is at the VM: then it is still due.
+    /// Nil when the moment is a bad one: then it is still due.
     private func run(_ planned: PlannedWork, _ now: Int64) async throws -> Outcome? {
         let start = Clock.monotonic()
         // Before, not after: what kills us every time must not be tried every time.
@@ -92,12 +93,12 @@ extension Engine {
         let result: Result<String, any Error>
         do {
             result = .success(try await perform(planned))
-        } catch StoreError.locked {
-            if let before { try note(planned, before) }
-            reporter.warning(
-                "the \(planned.work.rawValue) of \(planned.vm) waits: another run changes it")
-            return nil
         } catch {
+            if isOnlyNow(error) {
+                if let before { try note(planned, before) }
+                reporter.warning("the \(planned.work.rawValue) waits: \(sentence(error))")
+                return nil
+            }
             result = .failure(error)
         }
         let outcome = Outcome(
@@ -106,6 +107,13 @@ extension Engine {
         try note(planned, now, isDone: outcome.ok, outcome.detail)
         reporter.finished(planned.vm, ok: outcome.ok, outcome.detail)
         return outcome
+    }
+
+    /// Whether it is about the moment alone: another run is at the VM, or it starts or stops.
+    private func isOnlyNow(_ error: any Error) -> Bool {
+        if case StoreError.locked = error { return true }
+        if case SnapshotError.busy = error { return true }
+        return false
     }
 
     private func perform(_ planned: PlannedWork) async throws -> String {
@@ -122,9 +130,25 @@ extension Engine {
             }
             return "snapshot '\(made.name)' (\(made.consistency.rawValue))"
                 + (gone.isEmpty ? "" : ", \(gone.count) older removed")
-        case .backup, .verify:
-            throw LifecycleError.failed(vm: planned.vm, reason: "backups are not available yet")
+        case .backup: return try await backUp(vm)
+        case .verify:
+            let target = try backupTarget(of: vm.name, nil, declared: nil)
+            let record = try await verifyBackupByBoot(
+                vm.name, nil, in: target, identity: vm.backups?.identity, fleet: nil)
+            return "backup \(record.id): \(record.verdict ?? "checked")"
         }
+    }
+
+    private func backUp(_ vm: VM) async throws -> String {
+        let made = try await createBackup(vm.name)
+        Checkpoint.pass()
+        var gone: [String] = []
+        if let keep = vm.backups?.keep {
+            let target = try backupTarget(of: vm.name, nil, declared: nil)
+            gone = try await pruneBackups(vm.name, in: target, keep: keep)
+        }
+        return "backup \(made.id) (\(made.consistency?.rawValue ?? "consistency unknown"))"
+            + (gone.isEmpty ? "" : ", \(gone.count) older removed")
     }
 
     private func note(
