@@ -122,10 +122,9 @@ extension Engine {
         if isLive {
             return try await backUpLive(job, ControlClient(files.controlSocket))
         }
-        let why: String? =
-            report.vm.phase == .failed
-            ? "it did not shut down: \(report.vm.reason ?? "nothing is known of its end")" : nil
-        return try await backUpStopped(job, why: why)
+        let why = try await diskAccess(name, files).why
+        // New bitmaps are all that it writes into the files.
+        return try await keepingMemory(files) { try await backUpStopped(job, why: why) }
     }
 
     private func backupJob(

@@ -114,6 +114,7 @@ package enum SnapshotError: Error, Equatable, CustomStringConvertible {
 }
 
 extension VMLayout {
+    package var snapshots: String { path + "/snapshots" }
     package func snapshot(_ name: String) -> String { "\(snapshots)/\(name).json" }
     /// Files that belong to a snapshot.
     package func snapshotFiles(_ name: String) -> String { "\(snapshots)/\(name)" }
