@@ -59,10 +59,16 @@ package struct Engine: Sendable {
     /// Whoever holds the change lock is the only one who writes here.
     private func removeUnfinished(_ files: VMLayout) async throws {
         await abandonUnfinishedCopies(files)
-        for folder in [files.path, files.identity, files.generations, files.disks] {
+        let folders = [files.path, files.identity, files.generations, files.disks]
+        for folder in folders + [files.credentials] {
             for name in try Files.list(folder) where name.contains(".new") {
                 try Files.remove("\(folder)/\(name)")
             }
+        }
+        // A supervisor writes beside it, and holds no change lock.
+        let launch = Files.name(files.launch) + ".new"
+        for name in try Files.list(files.run) where name.hasPrefix(launch) {
+            try Files.remove("\(files.run)/\(name)")
         }
         await removeUnfinishedSnapshots(files)
         await completeRestore(files)

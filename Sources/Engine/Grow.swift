@@ -20,6 +20,7 @@ extension Engine {
             else { continue }
             reporter.working(vm.name, "growing \(disk.name)")
             let client = ControlClient(files.controlSocket)
+            try await removeInconsistentBitmaps(of: disk, client)
             let command = QMP.Command.resizeBlock(node: disk.node, bytes: bytes)
             _ = try await client.hypervisor(command.name, command.arguments)
             Checkpoint.pass()
@@ -29,6 +30,23 @@ extension Engine {
             try await growFilesystem(of: vm.name, disk, bytes: bytes, mount: mount, client)
             Checkpoint.pass()
         }
+    }
+
+    /// Removes the dirty bitmaps that a hypervisor left open when it died.
+    ///
+    /// QEMU resizes no disk that has one. The next backup is full with or without them.
+    private func removeInconsistentBitmaps(
+        of disk: VMDisk, _ client: ControlClient
+    ) async throws {
+        let list = QMP.Command.blockNodes
+        let nodes = QMP.Node.read(try await client.hypervisor(list.name, list.arguments))
+        let actions = nodes.filter { $0.name == disk.node }.flatMap(\.bitmaps)
+            .filter(\.isInconsistent).map {
+                QMP.BitmapAction.remove(node: disk.node, name: $0.name)
+            }
+        guard !actions.isEmpty else { return }
+        let remove = QMP.Command.bitmaps(actions)
+        _ = try await client.hypervisor(remove.name, remove.arguments)
     }
 
     /// Lets the guest grow a file system, and looks whether it did.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import CNftables
 package import Fleets
+import Glibc
 
 /// Rules that the kernel refused, in libnftables' words.
 package struct NftablesError: Error, Equatable, CustomStringConvertible {
@@ -41,6 +42,7 @@ package enum Nftables {
             throw NftablesError(
                 text: "\(text(problem)) (the Debian package libnftables1 has it)")
         }
+        try awaitLowDescriptor()
         guard let context = nft_ctx_new(UInt32(NFT_CTX_DEFAULT)) else {
             throw NftablesError(text: "no memory")
         }
@@ -56,6 +58,19 @@ package enum Nftables {
             throw NftablesError(text: text(nft_ctx_get_error_buffer(context)))
         }
         return text(nft_ctx_get_output_buffer(context))
+    }
+
+    /// Waits until the library's socket will have a number that it can use.
+    ///
+    /// It waits for the kernel with `select`, which ends the process for a descriptor above 1023.
+    private static func awaitLowDescriptor() throws(NftablesError) {
+        for _ in 0..<600 {
+            let next = fcntl(2, F_DUPFD_CLOEXEC, 3)
+            if next >= 0 { close(next) }
+            if (0..<1000).contains(next) { return }
+            usleep(50_000)
+        }
+        throw NftablesError(text: "more than 1000 descriptors are open")
     }
 
     private static func text(_ buffer: UnsafePointer<CChar>?) -> String {

@@ -100,6 +100,8 @@ package struct Disk: Sendable, Equatable {
         let now = try await size()
         if bytes == now { return }
         guard bytes > now else { throw StorageError.shrink(path: path, from: now, to: bytes) }
+        // QEMU does not resize a disk with bitmaps that its last hypervisor did not close.
+        if format == .qcow2 { try await QCOW2File(path, user: user).removeInconsistentBitmaps() }
         try await run(
             qemuImage("resize", "-q", "-f", format.rawValue, path, String(bytes)), on: path,
             making: "\(bytes) bytes of \(path)")

@@ -25,14 +25,19 @@ package struct QCOW2File: Sendable {
         package let snapshots: [String]
         /// Names of the dirty bitmaps, those that cannot be used any more among them.
         package let bitmaps: [String]
+        /// Those of them that a hypervisor had open when it died: what it had noted is lost.
+        package let inconsistent: [String]
 
         package init?(json: JSONValue) {
             guard let size = json["virtual-size"]?.integer else { return nil }
             self.size = size
             snapshots = json["snapshots"]?.elements.compactMap { $0["name"]?.string } ?? []
-            bitmaps =
-                json["format-specific"]?["data"]?["bitmaps"]?.elements
-                .compactMap { $0["name"]?.string } ?? []
+            let found = json["format-specific"]?["data"]?["bitmaps"]?.elements ?? []
+            bitmaps = found.compactMap { $0["name"]?.string }
+            inconsistent = found.compactMap { bitmap in
+                let flags = bitmap["flags"]?.elements.compactMap(\.string) ?? []
+                return flags.contains("in-use") ? bitmap["name"]?.string : nil
+            }
         }
     }
 
@@ -65,7 +70,16 @@ package struct QCOW2File: Sendable {
     /// Removes the dirty bitmaps whose names begin so, and returns how many there were.
     @discardableResult
     package func removeBitmaps(_ prefix: String) async throws -> Int {
-        let names = try await info().bitmaps.filter { $0.hasPrefix(prefix) }
+        try await removeBitmaps(info().bitmaps.filter { $0.hasPrefix(prefix) })
+    }
+
+    /// Removes the dirty bitmaps that are of no use any more, in the way as they are.
+    func removeInconsistentBitmaps() async throws {
+        try await removeBitmaps(info().inconsistent)
+    }
+
+    @discardableResult
+    private func removeBitmaps(_ names: [String]) async throws -> Int {
         for name in names {
             _ = try await run(
                 ["bitmap", "--remove", "-f", "qcow2", path, name], "could not drop a bitmap")

@@ -99,7 +99,10 @@ extension Supervisor {
             guard machine != nil else {
                 return control.reply(client, .failed("the hypervisor does not run at the moment"))
             }
+            let id = qmpNumber + 1
+            qmpRequests.insert(id)
             send(QMP.Command(command, arguments)) { [unowned self] reply in
+                qmpRequests.remove(id)
                 switch reply {
                 case .value(_, let value): control.reply(client, .value(value))
                 case .failed(_, let why): control.reply(client, .failed(why))

@@ -26,6 +26,8 @@ package final class Supervisor {
     var agent = AgentSession()
     var agentReplies: [Int: (GuestAgent.Reply) -> Void] = [:]
     var qmpReplies: [Int64: (QMP.Message) -> Void] = [:]
+    /// Those of them that somebody outside waits for.
+    var qmpRequests: Set<Int64> = []
     var qmpNumber: Int64 = 0
     private var qmpLines = LineBuffer(limit: 0)
     /// Counts the programs that the agent was asked to run: each is looked after by its own timer.
@@ -251,6 +253,11 @@ extension Supervisor {
         let exit = (try? machine.finish()) ?? .code(255)
         carry(agent.port(open: false, at: Reactor.now))
         self.machine = nil
+        // Their replies come from nobody else, and clients would wait for them in vain.
+        for id in qmpRequests {
+            qmpReplies.removeValue(forKey: id)?(.failed(id: id, "the hypervisor ended"))
+        }
+        qmpRequests = []
         forgetHold()
         closeMemory()
         for index in spec.health.indices { reactor.disarm("health-\(index)") }

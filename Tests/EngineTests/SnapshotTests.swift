@@ -160,7 +160,7 @@ import Testing
         try await world.must("snapshot", "create", "web", "one")
         for verb in ["recreate", "destroy", "purge"] {
             let refused = try await world.mustFail(verb, "web", code: 64)
-            #expect(refused.contains("the snapshot one of web"), "\(verb)")
+            #expect(refused.contains("the snapshot 'one' of web"), "\(verb)")
         }
         try await world.must("recreate", "web", "--yes")
         #expect(try await world.snapshots("web").isEmpty)

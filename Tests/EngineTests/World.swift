@@ -26,10 +26,12 @@ final class World {
         return path.map { Files.parent(String(cString: $0)) } ?? ""
     }()
 
-    /// `behaviour` is FAKE_VMM's; `below` is a path between the temporary folder and ROOT.
-    init(_ behaviour: String = "boot=0.01 agent", below: String = "", image: Bool = true)
-        async throws
-    {
+    /// `behaviour` is FAKE_VMM's; `below` is a path between the temporary folder and ROOT, where
+    /// `prepare` may put something.
+    init(
+        _ behaviour: String = "boot=0.01 agent", below: String = "", image: Bool = true,
+        prepare: (String) async throws -> Void = { _ in }
+    ) async throws {
         var template = Array("/tmp/martlet-world-XXXXXX".utf8CString)
         folder = try #require(mkdtemp(&template).map { String(cString: $0) })
         layout = Layout(root: "\(folder)\(below)/root", run: "\(folder)\(below)/run")
@@ -44,6 +46,7 @@ final class World {
         }
         try behave(behaviour)
         try serveShares()
+        try await prepare(folder)
         if image { try await makeImage() }
     }
 
@@ -196,7 +199,9 @@ final class World {
 
     /// The processes that belong to this world: supervisors by their environment, hypervisors by
     /// the files in their arguments.
-    var processes: [Int32] {
+    var processes: [Int32] { Self.processes(of: layout) }
+
+    static func processes(of layout: Layout) -> [Int32] {
         ((try? Files.list("/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
             guard let words = try? Files.readText("/proc/\(pid)/cmdline"), !words.isEmpty else {
                 return false

@@ -56,18 +56,21 @@ struct ModeTests {
             try declare("immutable", image: second)
             try await up()
             #expect(
-                try await martlet.inGuest("cat /etc/second; id hellod 2>&1 | wc -l") == "two\n1")
+                try await martlet.inGuest("cat /etc/second; echo; id hellod 2>&1 | wc -l")
+                    == "two\n1")
             try declare("mutable", image: second)
             let refused = try await martlet("up")
             #expect(refused.exit != .code(0))
-            #expect(refused.text.contains("what was written to the system belongs to the image"))
-            #expect(refused.text.contains("martlet recreate"), "\(refused.text)")
+            let said = refused.text + refused.errorText
+            #expect(said.contains("what was written to the system belongs to the image"))
+            #expect(said.contains("martlet recreate"), "\(said)")
 
             // Fresh disks, and with them the new image.
             #expect(try await martlet("recreate", "guest", "--yes").exit == .code(0))
             try await up()
             #expect(
-                try await martlet.inGuest("cat /etc/second; id hellod 2>&1 | wc -l") == "two\n1")
+                try await martlet.inGuest("cat /etc/second; echo; id hellod 2>&1 | wc -l")
+                    == "two\n1")
         }
     }
 }

@@ -17,7 +17,8 @@ struct VolumeGuestTests {
             try BootedGuest.write(volumes.fleet(port), for: martlet)
             try await up(martlet)
             let types = "stat -f -c %T /srv/cache '/srv/my tree' /srv/pool /mnt/stick /srv/tank"
-            #expect(try await martlet.inGuest(types) == "ext2/ext3\nxfs\nbtrfs\nmsdos\next2/ext3")
+            let found = try await martlet.inGuest(types)
+            #expect(found == "ext2/ext3\nxfs\nbtrfs\nmsdos\next2/ext3")
             #expect(
                 try await martlet.inGuest("stat -c '%U %a' /srv/cache '/srv/my tree' /srv/pool")
                     == "root 755\nroot 755\nroot 755")
@@ -49,12 +50,13 @@ struct VolumeGuestTests {
             }
             // What was written to the system went with the old image; /var is data.
             let after = """
-                cat /etc/second; dpkg-query -W hello >/dev/null 2>&1 || echo unknown
+                cat /etc/second; echo; dpkg-query -W hello >/dev/null 2>&1 || echo unknown
                 test -e /usr/share/hello || echo gone; getent passwd hellod || echo nobody
                 ls /etc/issue; cat /var/lib/hello
                 """
+            let left = try await martlet.inGuest(after)
             #expect(
-                try await martlet.inGuest(after) == "two\nunknown\ngone\nnobody\n/etc/issue\ndone")
+                left == "two\nunknown\ngone\nnobody\n/etc/issue\ndone")
         }
     }
 

@@ -269,7 +269,7 @@ import Testing
     @Test(
         arguments: [
             "warm: true", "tpm: true", "limits: { cpu: 50% }", "memory: { min: 256MiB, max: 1GiB }",
-            "hypervisor: firecracker", "backups: { schedule: daily }", "service: web",
+            "hypervisor: firecracker", "service: web",
         ]) func whatCannotBeDoneYetIsRefusedByName(key: String) throws
     {
         let loaded = FleetFile.parse("vms: { a: { \(key) } }")

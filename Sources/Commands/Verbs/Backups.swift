@@ -21,7 +21,8 @@ enum BackupVerbs {
     static let full = Key.flag("full", "Begin anew instead of adding to the last backup.")
     static let boot = Key.flag("boot", "Also restore it into a VM of its own and boot that.")
     static let identity = Key<String?>.option(
-        "identity", value: "FILE", "age's key for encrypted backups; else 'backups.identity'.",
+        "identity", value: "FILE",
+        "The age identity for encrypted backups; else 'backups.identity'.",
         candidates: .files)
     static let asNew = Key<String?>.option(
         "as", value: "NEW", "Make a new VM of this name from it, and leave NAME as it is.")

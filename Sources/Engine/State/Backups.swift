@@ -115,6 +115,9 @@ extension Engine {
             try isLive
             ? report.vm.running.flatMap { try store.generation(name, $0.number) } : nil
         let target = try backupTarget(of: name, text, declared: current.vm)
+        // One host writes a VM's backups to a folder, and we hold the VM's lock: what is unfinished
+        // there is what a killed run left.
+        _ = try target.removeLeftovers(name, olderThan: .max)
         reporter.working(name, "looking at earlier backups")
         let job = try await backupJob(
             target, full: full, running ?? current, try await target.list(name), files)
