@@ -8,7 +8,7 @@ release_flags := -c release --product martlet --static-swift-stdlib \
 # Where the Swift toolchain is when the shell does not know it.
 export PATH := $(PATH):/opt/swift/usr/bin:$(HOME)/.local/share/swiftly/bin
 
-.PHONY: demo test test-full build lint bench install docs clean
+.PHONY: demo test test-faults test-full build lint bench install docs clean
 
 # From nothing to VMs that one can log in to.
 demo:
@@ -19,11 +19,18 @@ test:
 	scripts/install-packages test
 	scripts/test
 
-# Also what takes long, one after the other: real guests killed at every step, four slots and
-# a LAN of real guests, images built twice,
+# Random steps with random faults: kills, full disks, power cuts. A failure says its seed.
+test-faults:
+	scripts/install-packages test
+	MARTLET_FAULTS=500 scripts/test --filter FaultCampaign
+
+# Also what takes long, one after the other: real guests killed at every step, four slots and a LAN
+# of real guests, volumes, modes, snapshots and upgrades in them, images built twice, random faults,
 # fuzzing, a boot soak.
 test-full: test build
 	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests|FourGuestTests'
+	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|SnapshotGuestTests|isSnapshotted'
+	MARTLET_FAULTS=50 scripts/test --skip-build --filter FaultCampaign
 	scripts/fuzz 600
 	scripts/bench soak 100
 

@@ -76,17 +76,6 @@ struct Lifecycle: Sendable {
     /// What a client of the control socket may be waiting for.
     enum Wait: Sendable { case stop, restart, pause, unpause, suspend }
 
-    enum Phase: Sendable, Equatable {
-        case idle, starting, running, paused
-        case stopping(StopMethod)
-        /// Going to disk; once `saved`, that cannot be taken back.
-        case suspending(saved: Bool)
-        /// Killed because it did not boot; it is not gone yet.
-        case abandoned(String)
-        case backoff
-        case left(ExitRecord.Ending)
-    }
-
     private(set) var boot: SuperviseSpec.Boot
     private(set) var policy: SuperviseSpec.Restart
     private(set) var stopGrace: Double
@@ -161,17 +150,6 @@ struct Lifecycle: Sendable {
             return phase == .stopping(.agent) ? pressButton(first: true) : []
         case .suspend, .saved, .savedForGood, .saveFailed: return suspension(event)
         case .loaded, .memoryForgotten, .loadFailed: return resumption(event)
-        }
-    }
-
-    /// The state in the words of `list`.
-    var state: VMState {
-        switch phase {
-        case .idle, .starting, .abandoned, .backoff: .starting
-        case .running: .running
-        case .paused: .paused
-        case .stopping, .suspending: .stopping
-        case .left(let ending): ending.isFailure ? .failed : .stopped
         }
     }
 }

@@ -60,7 +60,7 @@ import Testing
             }
             try world.expectNothingLeftOver("killed at \(step)")
         }
-        #expect(steps >= (runs ? 9 : 6))
+        #expect(steps >= (runs ? 8 : 6))
         // However often one was killed, none had to be full but where the chain is at its end.
         let kinds = try await world.backups("web").compactMap { $0["kind"]?.string }
         #expect(kinds.filter { $0 == "full" }.count <= 1 + kinds.count / 14, "\(kinds)")

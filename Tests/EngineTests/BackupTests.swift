@@ -5,6 +5,7 @@ import Glibc
 import Linux
 import Storage
 import Supervisor
+import Support
 import Testing
 
 /// Backups by their verbs, with a real block layer under a made-up guest.
@@ -169,7 +170,7 @@ import Testing
     }
 
     @Test func aNewVMIsMadeBesideTheOldOne() async throws {
-        let world = try await ready(", ports: ['8080:80']")
+        let world = try await ready(", ports: ['\(try freePort()):80']")
         try await world.guest("web").write(5, at: 0)
         try await world.must("backup", "create", "web")
         try await world.guest("web").write(6, at: 0)
@@ -190,7 +191,7 @@ import Testing
     }
 
     @Test func aBackupIsProvedByBootingIt() async throws {
-        let world = try await ready(", ports: ['8080:80'], health: {tcp: 22}")
+        let world = try await ready(", ports: ['\(try freePort()):80'], health: {tcp: 22}")
         try await world.must("backup", "create", "web")
         // A guest without a program answers no check: the verdict says so, and nothing is left.
         let said = try await world.program(["backup", "verify", "web", "--boot"]).capture()

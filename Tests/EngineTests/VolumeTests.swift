@@ -50,14 +50,15 @@ import Testing
         let files = world.layout.vm("web")
         try world.declare("web: {volumes: [{name: one, size: 16MiB}]}")
         try await world.must("up")
-        try Files.makeFolder(files.path + "/snapshots/monday")
-        try Files.write(files.path + "/snapshots/monday.json", "{}")
+        try await world.must("stop", "web")
+        try await world.must("snapshot", "create", "web", "monday")
+        try await world.must("start", "web")
         for verb in ["recreate", "destroy", "purge"] {
             let said = try await world.mustFail(verb, "web", code: 64)
             for loss in [
                 "the data volume of web (8GiB)", "the volume one of web (16MiB)",
                 "volume-two.qcow2, a volume that web no longer declares",
-                "the snapshot monday of web",
+                "the snapshot 'monday' of web",
             ] {
                 #expect(said.contains(loss), "\(verb): \(said)")
             }

@@ -6,8 +6,12 @@ import Support
 import Testing
 
 /// Volumes of every kind in a real guest, whose system can be written to until its image changes.
+/// What takes long: `make test-full` alone runs it.
 @Suite(
-    "RealVolumes", .enabled(if: getuid() == 0, "building images needs root"),
+    "RealVolumes",
+    .enabled(
+        if: environment("MARTLET_TESTS") == "full" && getuid() == 0,
+        "needs MARTLET_TESTS=full and root"),
     .serialized, .timeLimit(.minutes(20)))
 struct VolumeGuestTests {
     /// One test, for each step stands on the one before, and each boot takes seconds.

@@ -249,7 +249,8 @@ func withLoop<R: Sendable>(
     return try await inNewMounts {
         // `loop` frees the device with the last mount; the namespace ends with this thread.
         try runBlocking("mount", ["-o", "loop", image, folder + "/mount"])
-        defer { try? runBlocking("umount", [folder + "/mount"]) }
+        // Lazily: a child that somebody forked a moment ago may still stand in it.
+        defer { try? runBlocking("umount", ["--lazy", folder + "/mount"]) }
         return try body()
     }
 }

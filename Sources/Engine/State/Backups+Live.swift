@@ -21,6 +21,14 @@ extension VMLayout {
     fileprivate var storePrefix: String { "before-" }
 }
 
+/// The disks of a running guest at one moment.
+private struct Picture: Sendable {
+    /// Seconds since 1970.
+    let moment: Int64
+    /// What was in use then, in the order of the disks.
+    let allocations: [ExtentMap]
+}
+
 extension Engine {
     /// Backs up the disks of a running guest as they are at one moment.
     func backUpLive(_ job: BackupJob, _ client: ControlClient) async throws -> BackupRecord {
@@ -46,16 +54,17 @@ extension Engine {
     private func readLive(_ job: BackupJob, _ client: ControlClient) async throws -> BackupRecord {
         try await endPicture(client, job.files)
         let disks = try await settleBitmaps(job, client)
-        try await openPictures(disks, job, client)
-        let (moment, stillness) = try await freezePicture(disks, job, client)
-        Checkpoint.pass()
         let socket = try NBDSocket("\(job.files.sockets)/nbd.sock")
-        try await serve(disks, on: socket.path, client)
+        try await openPictures(disks, job, on: socket.path, client)
+        let (picture, stillness) = try await freezePicture(
+            disks, job, on: socket.path, client)
         Checkpoint.pass()
-        let sources = disks.map {
+        let moment = picture.moment
+        let sources = zip(disks, picture.allocations).map { disk, allocation in
             DiskSource(
-                name: $0.disk.name, socket: socket.path, export: $0.disk.name,
-                bitmap: $0.plan.base)
+                name: disk.disk.name, socket: socket.path,
+                export: BackupNodes.picture(disk.disk.name), bitmap: disk.plan.base,
+                allocation: allocation)
         }
         let record = try await archive(
             job, disks, sources, at: moment, stillness.isFrozen ? .frozen : .crash,
@@ -107,8 +116,9 @@ extension Engine {
 
     /// Makes all that can be made before the moment comes.
     private func openPictures(
-        _ disks: [BackupDisk], _ job: BackupJob, _ client: ControlClient
+        _ disks: [BackupDisk], _ job: BackupJob, on socket: String, _ client: ControlClient
     ) async throws {
+        try await client.ask(.startNBD(socket: socket))
         for disk in disks where !disk.disk.readOnly {
             let path = job.files.store(disk.disk)
             try Files.remove(path)
@@ -124,13 +134,14 @@ extension Engine {
     /// The moment: from here on what the guest overwrites is kept.
     ///
     /// New bitmaps begin before it and old ones end after it: a change between counts for both
-    /// backups, and none is missed. Several disks are of one moment only when nothing is written
-    /// between one and the next, so the CPUs are paused for them.
+    /// backups, and none is missed. All disks, and what of them is in use, are of one moment only
+    /// when nothing is written meanwhile, so the CPUs are paused. (Of what a guest discards or zeroes
+    /// later QEMU 7.2 says that it was zero all the time, and reads it rightly all the same.)
     private func freezePicture(
-        _ disks: [BackupDisk], _ job: BackupJob, _ client: ControlClient
-    ) async throws -> (moment: Int64, Stillness) {
+        _ disks: [BackupDisk], _ job: BackupJob, on socket: String, _ client: ControlClient
+    ) async throws -> (Picture, Stillness) {
         let written = disks.filter { !$0.disk.readOnly }
-        let (moment, stillness) = try await client.holding(pause: written.count > 1) {
+        return try await client.holding(pause: true) {
             let moment = Clock.now()
             let new = disks.filter(\.hasBitmap).map {
                 QMP.BitmapAction.add(node: $0.disk.node, name: job.bitmap)
@@ -144,21 +155,26 @@ extension Engine {
                 disk.plan.base.map { QMP.BitmapAction.disable(node: disk.disk.node, name: $0) }
             }
             if !old.isEmpty { try await client.ask(.bitmaps(old)) }
-            return moment
+            try await serve(disks, client)
+            let names = disks.map { BackupNodes.picture($0.disk.name) }
+            let allocations = try await blocking {
+                try names.map {
+                    try NBDClient(socket: socket, export: $0, bitmap: nil).allocation()
+                }
+            }
+            return Picture(moment: moment, allocations: allocations)
         }
-        return (moment, stillness)
     }
 
-    private func serve(
-        _ disks: [BackupDisk], on socket: String, _ client: ControlClient
-    ) async throws {
-        try await client.ask(.startNBD(socket: socket))
+    private func serve(_ disks: [BackupDisk], _ client: ControlClient) async throws {
         for disk in disks {
             let name = disk.disk.name
             if !disk.disk.readOnly { try await client.ask(.openPicture(of: name)) }
             let node = disk.disk.readOnly ? disk.disk.node : BackupNodes.picture(name)
             try await client.ask(
-                .export(name, node: node, bitmap: disk.plan.base.map { (disk.disk.node, $0) }))
+                .export(
+                    BackupNodes.picture(name), node: node,
+                    bitmap: disk.plan.base.map { (disk.disk.node, $0) }))
         }
     }
 
@@ -189,7 +205,10 @@ extension Engine {
         }
         for node in try await names() where node.hasPrefix(BackupNodes.filter("")) {
             let disk = String(node.dropFirst(BackupNodes.filter("").count))
-            try await client.ask(.setDrive(of: disk, to: "disk-\(disk)"))
+            // A killed run may not have come to use it, and QEMU ends when a drive is set to itself.
+            if try await client.ask(.drive(of: disk)).string == node {
+                try await client.ask(.setDrive(of: disk, to: "disk-\(disk)"))
+            }
             try await client.ask(.closeNode(node))
         }
         for node in try await names() where node.hasPrefix(BackupNodes.store("")) {

@@ -132,6 +132,15 @@ extension QMP.Command {
             ])
     }
 
+    /// The node that the guest's device uses; the reply is its name.
+    package static func drive(of disk: String) -> QMP.Command {
+        QMP.Command(
+            "qom-get",
+            [
+                "path": .string("/machine/peripheral/disk-\(disk)-dev"), "property": "drive",
+            ])
+    }
+
     package static func closeNode(_ node: String) -> QMP.Command {
         QMP.Command("blockdev-del", ["node-name": .string(node)])
     }
@@ -145,11 +154,11 @@ extension QMP.Command {
 
     /// Serves a node read-only, with a bitmap of the disk `bitmap.node` that says what changed.
     package static func export(
-        _ disk: String, node: String, bitmap: (node: String, name: String)?
+        _ export: String, node: String, bitmap: (node: String, name: String)? = nil
     ) -> QMP.Command {
         var members: [JSONValue.Member] = [
-            .init("type", "nbd"), .init("id", .string(BackupNodes.picture(disk))),
-            .init("node-name", .string(node)), .init("name", .string(disk)),
+            .init("type", "nbd"), .init("id", .string(export)),
+            .init("node-name", .string(node)), .init("name", .string(export)),
             .init("writable", .bool(false)),
         ]
         if let bitmap {

@@ -9,8 +9,14 @@ package struct DiskSource: Sendable {
     package let export: String
     /// The dirty bitmap that says what has changed; nil: everything counts.
     package let bitmap: String?
+    /// What was in use at that moment; nil: the server knows.
+    package let allocation: ExtentMap?
 
-    package init(name: String, socket: String, export: String, bitmap: String?) {
+    package init(
+        name: String, socket: String, export: String, bitmap: String?,
+        allocation: ExtentMap? = nil
+    ) {
+        self.allocation = allocation
         self.name = name
         self.socket = socket
         self.export = export
@@ -49,7 +55,9 @@ package struct ArchiveMaker: Sendable {
                 bitmap: disk.bitmap.map { "qemu:dirty-bitmap:\($0)" })
         }
         let maps = try zip(clients, disks).map { client, disk in
-            try client.map(bitmap: disk.bitmap.map { "qemu:dirty-bitmap:\($0)" })
+            try client.changes(
+                in: disk.allocation ?? client.allocation(),
+                bitmap: disk.bitmap.map { "qemu:dirty-bitmap:\($0)" })
         }
         let total = maps.reduce(0) { $0 + $1.bytes }
         var read: Int64 = 0

@@ -97,8 +97,8 @@ package final class NBDClient {
         }
     }
 
-    /// What there is to back up: all of the disk, or what the bitmap says has changed.
-    package func map(bitmap: String?) throws(StorageError) -> ExtentMap {
+    /// What of the disk is in use now.
+    package func allocation() throws(StorageError) -> ExtentMap {
         var map = ExtentMap()
         for (run, flags) in try extents(NBDClient.allocation) {
             // Bit 1: reads as zeros.
@@ -108,6 +108,11 @@ package final class NBDClient {
                 map.zeros.append(run.offset, run.length)
             }
         }
+        return map
+    }
+
+    /// What there is to back up of what is in use: all of it, or what the bitmap says has changed.
+    package func changes(in map: ExtentMap, bitmap: String?) throws(StorageError) -> ExtentMap {
         guard let bitmap else { return ExtentMap(data: map.data) }
         var dirty: [Extent] = []
         for (run, flags) in try extents(bitmap) where flags & 1 != 0 {
