@@ -135,8 +135,8 @@ extension Engine {
     ///
     /// New bitmaps begin before it and old ones end after it: a change between counts for both
     /// backups, and none is missed. All disks, and what of them is in use, are of one moment only
-    /// when nothing is written meanwhile, so the CPUs are paused. (Of what a guest discards or zeroes
-    /// later QEMU 7.2 says that it was zero all the time, and reads it rightly all the same.)
+    /// when nothing is written meanwhile, so the CPUs are paused. What is in use must be asked for now:
+    /// of what the guest discards later, QEMU 7.2 says that it was zero all the time.
     private func freezePicture(
         _ disks: [BackupDisk], _ job: BackupJob, on socket: String, _ client: ControlClient
     ) async throws -> (Picture, Stillness) {
