@@ -22,16 +22,11 @@ extension GuestIdentity {
         rootPasswordHash = vm.rootPasswordHash?.text
         timezone = vm.timezone
         let open = vm.openPorts(allow: settings.allow)
-        mounts = vm.shares.map { share in
-            Mount(
-                what: share.tag, path: share.mount, type: "virtiofs",
-                options: (share.readOnly ? ["ro"] : []) + ["nosuid", "nodev"])
-        }
         tcpPorts = open.filter { $0.transport == .tcp }.map(\.port)
         udpPorts = open.filter { $0.transport == .udp }.map(\.port)
         interfaces = Self.interfaces(of: vm, settings)
         dns = Self.resolvers(of: vm, settings)
-        mounts = vm.volumes.compactMap(Mount.init)
+        mounts = vm.volumes.compactMap(Mount.init) + vm.shares.map(Mount.init)
         for (name, credential) in vm.credentials {
             guard let text = credential.text else { continue }
             credentials[vm.credentialPrefix + name] = Array(text.utf8)
@@ -75,6 +70,12 @@ extension GuestIdentity {
 }
 
 extension Mount {
+    init(_ share: Share) {
+        self.init(
+            what: share.tag, path: share.mount, type: "virtiofs",
+            options: (share.readOnly ? ["ro"] : []) + ["nosuid", "nodev"])
+    }
+
     /// How the guest mounts a volume: found by its serial, never by a letter that depends on order.
     init?(_ volume: Volume) {
         guard let mount = volume.mount else { return nil }

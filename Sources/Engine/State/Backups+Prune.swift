@@ -27,13 +27,17 @@ package struct BackupPruning: Equatable, Sendable {
         if let newest = sorted.last(where: { $0.kind != nil && line($0) != nil }) {
             kept.formUnion(line(newest) ?? [])
         }
+        let lastOf = Dictionary(sorted.map { ($0.createdAt, $0.id) }, uniquingKeysWith: { $1 })
         for backup in sorted {
             // What an encrypted archive rests on is not known without its record: it stays, and
             // so does what it may rest on.
             if backup.kind == nil {
                 kept.formUnion(sorted.filter { $0.createdAt <= backup.createdAt }.map(\.id))
             }
-            guard times.contains(backup.createdAt) else { continue }
+            // Several may be of one second, and one of them is enough.
+            guard times.contains(backup.createdAt), lastOf[backup.createdAt] == backup.id else {
+                continue
+            }
             kept.formUnion(line(backup) ?? [backup.id])
         }
         // Children first: a kill between two leaves no backup without its parent.
