@@ -11,10 +11,13 @@ let strict: [SwiftSetting] = [
 ]
 
 /// One room of the house: a target that may import what stands behind its name and nothing else.
-func room(_ name: String, _ imports: String..., plugins: [Target.PluginUsage] = []) -> Target {
+func room(
+    _ name: String, _ imports: String..., settings: [SwiftSetting] = [],
+    plugins: [Target.PluginUsage] = []
+) -> Target {
     .target(
         name: name, dependencies: imports.map { .byName(name: $0) },
-        swiftSettings: strict, plugins: plugins)
+        swiftSettings: strict + settings, plugins: plugins)
 }
 
 /// The tests of one room; `Support` holds what several suites share.
@@ -44,7 +47,9 @@ let package = Package(
         room("Storage", "Fleets", "Linux", "CStorage"),
         room("Planning", "Fleets"),
         room("Fleets", "CYaml"),
-        room("Linux", "CLinux"),
+        // Tests hash images and backups, for which unoptimised code takes a hundred times as long.
+        room(
+            "Linux", "CLinux", settings: [.unsafeFlags(["-O"], .when(configuration: .debug))]),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
         .target(name: "CStorage"),
         .systemLibrary(

@@ -112,6 +112,8 @@ import Testing
                     let write = dice.write(within: Self.size)
                     try await guest.apply(write)
                     writes.append(write)
+                    // QEMU has one thread for this and for the backup.
+                    try? await Task.sleep(for: .milliseconds(2))
                 }
                 return writes
             }

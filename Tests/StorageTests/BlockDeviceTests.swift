@@ -63,6 +63,11 @@ final class BlockDeviceTests {
             #expect(error?.description.contains("mounted on \(place)") == true, "\(error as Any)")
             #expect(throws: StorageError.self) { try device.checkFree(readOnly: true) }
             try await must("umount", [place])
+            // Whoever made a mount namespace meanwhile has it for as long as he lives.
+            let patience = ContinuousClock.now + .seconds(120)
+            while (try? device.checkFree(readOnly: false)) == nil, .now < patience {
+                try await Task.sleep(for: .milliseconds(50))
+            }
             try device.checkFree(readOnly: false)
             // While a guest has it, the host cannot mount it.
             let held = try device.open(readOnly: false)
