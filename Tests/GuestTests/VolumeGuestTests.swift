@@ -6,6 +6,7 @@ import Support
 import Testing
 
 /// Volumes of every kind in a real guest, whose system can be written to until its image changes.
+///
 /// What takes long: `make test-full` alone runs it.
 @Suite(
     "RealVolumes",
