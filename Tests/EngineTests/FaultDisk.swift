@@ -88,7 +88,8 @@ struct FaultStriker: Sendable {
     func strike(_ fault: Fault) async throws {
         switch fault {
         case .none, .step, .full: return
-        case .martlet(let ms), .supervisor(let ms), .hypervisor(let ms), .power(let ms):
+        case .martlet(let ms), .supervisor(let ms), .hypervisor(let ms), .daemon(let ms),
+            .power(let ms):
             try await Task.sleep(for: .milliseconds(ms))
         }
         if case .power = fault {
@@ -102,11 +103,13 @@ struct FaultStriker: Sendable {
             let line = (try? Files.readText("/proc/\(pid)/cmdline")) ?? ""
             let isSupervisor = line.contains("\0supervise\0")
             let isHypervisor = line.contains("\0-blockdev\0")
+            let isDaemon = line.contains("/virtiofsd\0")
             let isMeant =
                 switch fault {
                 case .supervisor: isSupervisor
                 case .hypervisor: isHypervisor
-                default: !isHypervisor && !isSupervisor && line.contains("martlet\0")
+                case .daemon: isDaemon
+                default: !isHypervisor && !isSupervisor && !isDaemon && line.contains("martlet\0")
                 }
             if isMeant { kill(pid, SIGKILL) }
         }

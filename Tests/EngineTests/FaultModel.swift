@@ -18,6 +18,8 @@ enum Fault: CustomStringConvertible {
     case martlet(Int)
     case supervisor(Int)
     case hypervisor(Int)
+    /// One that serves a share.
+    case daemon(Int)
     case power(Int)
     /// So many bytes are free.
     case full(Int64)
@@ -25,13 +27,14 @@ enum Fault: CustomStringConvertible {
     init(_ dice: inout Dice) {
         let milliseconds = dice.roll(0...dice.roll(20...400))
         self =
-            switch dice.roll(0...9) {
+            switch dice.roll(0...10) {
             case 0: .none
             case 1, 2, 3: .step(dice.roll(1...dice.roll(2...24)))
             case 4: .martlet(milliseconds)
             case 5: .supervisor(milliseconds)
             case 6: .hypervisor(milliseconds)
             case 7, 8: .power(milliseconds)
+            case 9: .daemon(milliseconds)
             default: .full(Int64(dice.roll(0...2 << 20)))
             }
     }
@@ -43,6 +46,7 @@ enum Fault: CustomStringConvertible {
         case .martlet(let ms): "martlet killed after \(ms) ms"
         case .supervisor(let ms): "supervisor killed after \(ms) ms"
         case .hypervisor(let ms): "hypervisor killed after \(ms) ms"
+        case .daemon(let ms): "daemon killed after \(ms) ms"
         case .power(let ms): "power cut after \(ms) ms"
         case .full(let bytes): "disk full but for \(bytes) bytes"
         }
@@ -51,7 +55,7 @@ enum Fault: CustomStringConvertible {
     /// A guest that is shut down meanwhile has the time to write out all that it has.
     var isGentle: Bool {
         switch self {
-        case .supervisor, .hypervisor: false
+        case .supervisor, .hypervisor, .daemon: false
         default: true
         }
     }

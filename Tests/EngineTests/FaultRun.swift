@@ -15,6 +15,8 @@ final class FaultRun {
 
     let world: World
     let disk: FaultDisk
+    /// Whether the VM has a share, by the virtiofsd of this host; such a VM cannot be suspended.
+    let hasShare: Bool
     var dice: Dice
     var model = SlotModel()
     var snapshots: [String: SlotModel.Content] = [:]
@@ -31,12 +33,17 @@ final class FaultRun {
         var dice = Dice(state: seed)
         let kind = FaultDisk.kinds[dice.roll(0...FaultDisk.kinds.count - 1)]
         var disk: FaultDisk?
-        world = try await World("qemu boot=0.02 agent freeze", below: "/fs", image: false) {
+        // Asked how large a file system is, the guest says "999999 65536".
+        let behaviour = "qemu boot=0.02 agent freeze out=OTk5OTk5IDY1NTM2"
+        world = try await World(behaviour, below: "/fs", image: false) {
             disk = try await FaultDisk(kind, in: $0)
         }
         self.disk = try #require(disk)
+        hasShare = dice.roll(0...3) == 0
         self.dice = dice
-        story = ["seed \(seed) on \(kind.rawValue)"]
+        story = ["seed \(seed) on \(kind.rawValue)\(hasShare ? ", with a share" : "")"]
+        let daemon = FileDaemon.places.first(where: Files.exists)
+        if hasShare { try world.serveShares(command: "exec \(try #require(daemon)) \"$@\"") }
         for (text, version) in zip(Self.images, ["1", "2"]) {
             try await world.makeImage("app", text, packages: ["one": version])
         }
@@ -61,8 +68,10 @@ final class FaultRun {
     var hint: String { story.joined(separator: "\n  ") }
 
     private func declare() throws {
+        let share = hasShare ? ", shares: [{source: ./shared, mount: /srv, create: {}}]" : ""
         try world.declare(
-            "web: {image: app, memory: \(memory)MiB, disk: \(size)MiB}", images: Self.images[image])
+            "web: {image: app, memory: \(memory)MiB, disk: \(size)MiB\(share)}",
+            images: Self.images[image])
     }
 
     private func write(_ value: UInt8, to slot: Int) async throws {
@@ -75,9 +84,11 @@ final class FaultRun {
 
     /// Does one thing while another happens, and sees to it that all is well afterwards.
     func round() async throws {
-        let step = FaultStep.allCases[dice.roll(0...FaultStep.allCases.count - 1)]
+        var step = FaultStep.allCases[dice.roll(0...FaultStep.allCases.count - 1)]
         let fault = Fault(&dice)
-        let before = ["", "", "", "stop", "suspend"][dice.roll(0...4)]
+        var before = ["", "", "", "stop", "suspend"][dice.roll(0...4)]
+        if hasShare, step == .suspend { step = .restart }
+        if hasShare, before == "suspend" { before = "stop" }
         story.append("\(before.isEmpty ? "" : "\(before), then ")\(step), \(fault)")
         if !before.isEmpty {
             try await world.must(before, "web")
