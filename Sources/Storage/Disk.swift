@@ -72,8 +72,9 @@ package struct Disk: Sendable, Equatable {
         // takes half as much again after its first start.
         try await run(
             qemuImage(
-                "convert", "-q", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=16k", raw,
-                unfinished), on: path, making: path)
+                QEMUImage.convert + [
+                    "-f", "raw", "-O", "qcow2", "-o", "cluster_size=16k", raw, unfinished,
+                ]), on: path, making: path)
     }
 
     /// Bytes that the guest sees.
@@ -103,11 +104,11 @@ package struct Disk: Sendable, Equatable {
         // QEMU does not resize a disk with bitmaps that its last hypervisor did not close.
         if format == .qcow2 { try await QCOW2File(path, user: user).removeInconsistentBitmaps() }
         try await run(
-            qemuImage("resize", "-q", "-f", format.rawValue, path, String(bytes)), on: path,
+            qemuImage(["resize", "-q", "-f", format.rawValue, path, String(bytes)]), on: path,
             making: "\(bytes) bytes of \(path)")
     }
 
-    private func qemuImage(_ arguments: String...) throws(StorageError) -> Program {
+    private func qemuImage(_ arguments: [String]) throws(StorageError) -> Program {
         own(Program(try tool("qemu-img", package: "qemu-utils"), arguments))
     }
 

@@ -95,7 +95,7 @@ package struct QCOW2File: Sendable {
         let source =
             snapshot.map { ["-U", "-l", "snapshot.name=\($0)"] } ?? []
         let arguments =
-            ["convert", "-q", "-f", "qcow2", "-O", "qcow2", "-o", "cluster_size=16k"]
+            QEMUImage.convert + ["-f", "qcow2", "-O", "qcow2", "-o", "cluster_size=16k"]
             + source + [path, target]
         _ = try await run(arguments, "could not be copied")
     }
@@ -103,7 +103,7 @@ package struct QCOW2File: Sendable {
     /// Writes the content of another file into this one, whose snapshots stay.
     package func overwrite(with source: String, format: DiskFormat) async throws {
         _ = try await run(
-            ["convert", "-q", "-n", "-f", format.rawValue, "-O", "qcow2", source, path],
+            QEMUImage.convert + ["-n", "-f", format.rawValue, "-O", "qcow2", source, path],
             "could not be written")
     }
 
@@ -121,6 +121,10 @@ package struct QCOW2File: Sendable {
 
 /// The program `qemu-img`.
 enum QEMUImage {
+    /// Copies a disk and makes the copy last: by default qemu-img flushes nothing, and what has
+    /// been restored would be gone with the host's power.
+    static let convert = ["convert", "-q", "-t", "writeback"]
+
     /// Runs it, waiting a while for another run of it to let go of the file: one that a killed
     /// martlet left behind.
     static func run(

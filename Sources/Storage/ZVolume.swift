@@ -40,10 +40,8 @@ package struct ZVolume: Sendable, Equatable {
         ["zfs", "clone", snapshot(tag), copy(tag)]
     }
     package func copyBack(_ tag: String) -> [String] {
-        [
-            "qemu-img", "convert", "-q", "-n", "-f", "raw", "-O", "raw", copyDevice(tag),
-            "/dev/zvol/\(dataset)",
-        ]
+        ["qemu-img"] + QEMUImage.convert
+            + ["-n", "-f", "raw", "-O", "raw", copyDevice(tag), "/dev/zvol/\(dataset)"]
     }
     package func endRestore(_ tag: String) -> [String] { ["zfs", "destroy", copy(tag)] }
 

@@ -179,7 +179,7 @@ struct Seeded: RandomNumberGenerator {
         #expect(
             volume.copyBack("martlet-a")
                 == [
-                    "qemu-img", "convert", "-q", "-n", "-f", "raw", "-O", "raw",
+                    "qemu-img", "convert", "-q", "-t", "writeback", "-n", "-f", "raw", "-O", "raw",
                     "/dev/zvol/tank/vms/web-martlet-a", "/dev/zvol/tank/vms/web",
                 ])
         #expect(volume.endRestore("martlet-a") == ["zfs", "destroy", "tank/vms/web-martlet-a"])

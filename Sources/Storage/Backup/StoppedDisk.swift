@@ -109,7 +109,7 @@ package struct StoppedDisk: Sendable {
         }
         if new < size { try await source.grow(to: size) }
         try await image(
-            ["convert", "-q", "-n", "-f", "raw", "-O", format, raw, path],
+            QEMUImage.convert + ["-n", "-f", "raw", "-O", format, raw, path],
             doing: "writing the content")
     }
 
@@ -121,7 +121,7 @@ package struct StoppedDisk: Sendable {
     package func create(from raw: String) async throws {
         let options = isQCOW2 ? ["-o", "cluster_size=16k"] : []
         try await image(
-            ["convert", "-q", "-f", "raw", "-O", format] + options + [raw, path],
+            QEMUImage.convert + ["-f", "raw", "-O", format] + options + [raw, path],
             doing: "writing the content")
     }
 
