@@ -101,6 +101,42 @@ import Testing
         #expect(left.contains { $0.name == "mine" })
     }
 
+    /// Lets eight days go by for what is planned.
+    private func letDaysGoBy(_ world: World) throws {
+        let path = "\(world.layout.root)/schedule.json"
+        let aged = try Files.readText(path).replacing(#/"(since|last)" : (\d+)/#) { match in
+            "\"\(match.1)\" : \((Int64(match.2) ?? 0) - 8 * Self.day)"
+        }
+        try Files.write(path, aged)
+    }
+
+    @Test func backupsAreMadeAndProvedWhileTheVMRuns() async throws {
+        let world = try await World("qemu boot=0.05 agent freeze")
+        try world.declare(
+            "web: {memory: 256MiB, disk: 64MiB, "
+                + "backups: {schedule: daily, keep: {daily: 1}, verify: weekly}}")
+        try await world.must("up")
+        try await world.agent("web")
+        try await world.must("schedule", "run")
+        let pid = try await world.list()["web"]?["pid"]
+        for round in 1...3 {
+            try letDaysGoBy(world)
+            let run = try await world.must("schedule", "run", "--json")
+            let results = try JSONValue(parsing: run.standardOutput)["results"]?.elements ?? []
+            #expect(results.map { $0["action"] } == ["backup", "verify"], "\(run.text)")
+            let newest = try #require(try await world.backups("web").last)
+            #expect(newest["verifiedAt"]?.string != nil, "round \(round)")
+            #expect(newest["consistency"] == "frozen")
+            // Its chain stays whole.
+            try await world.must("backup", "verify", "web")
+        }
+        #expect(try await world.list()["web"]?["pid"] == pid)
+        let status = try await world.must("status", "web").text
+        #expect(status.contains("daily; last 20"), "\(status)")
+        #expect(status.contains("weekly; last 20"), "\(status)")
+        try world.expectNothingLeftOver()
+    }
+
     @Test func aDamagedRecordIsPutAside() async throws {
         let (world, engine) = try await world()
         try Files.write("\(world.layout.root)/schedule.json", "{")

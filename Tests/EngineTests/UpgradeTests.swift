@@ -313,6 +313,7 @@ struct UpgradeWorld {
         }
         for words in [
             ["upgrade", "web"], ["up"], ["snapshot", "create", "web"], ["rollback", "web"],
+            ["backup", "create", "web"],
         ] {
             let output = try await rig.world.program(words).capture()
             #expect(output.exit == .code(75), "\(words) \(output.text)\(output.errorText)")
