@@ -70,11 +70,10 @@ package struct Disk: Sendable, Equatable {
         defer { try? Files.remove(raw) }
         // A guest writes a little in many places: with clusters of 64 KiB, QEMU's default, a volume
         // takes half as much again after its first start.
-        try await run(
-            qemuImage(
-                QEMUImage.convert + [
-                    "-f", "raw", "-O", "qcow2", "-o", "cluster_size=16k", raw, unfinished,
-                ]), on: path, making: path)
+        let form = ["-f", "raw", "-O", "qcow2", "-o", "cluster_size=16k"]
+        try await QEMUImage.run(
+            QEMUImage.convert + form + [raw, unfinished], on: path, user: user,
+            "could not be made")
     }
 
     /// Bytes that the guest sees.
@@ -103,13 +102,9 @@ package struct Disk: Sendable, Equatable {
         guard bytes > now else { throw StorageError.shrink(path: path, from: now, to: bytes) }
         // QEMU does not resize a disk with bitmaps that its last hypervisor did not close.
         if format == .qcow2 { try await QCOW2File(path, user: user).removeInconsistentBitmaps() }
-        try await run(
-            qemuImage(["resize", "-q", "-f", format.rawValue, path, String(bytes)]), on: path,
-            making: "\(bytes) bytes of \(path)")
-    }
-
-    private func qemuImage(_ arguments: [String]) throws(StorageError) -> Program {
-        own(Program(try tool("qemu-img", package: "qemu-utils"), arguments))
+        try await QEMUImage.run(
+            ["resize", "-q", "-f", format.rawValue, path, String(bytes)], on: path, user: user,
+            "could not grow to \(bytes) bytes")
     }
 
     /// The program as the disk's owner: what a disk says of itself, such as a file that it stands

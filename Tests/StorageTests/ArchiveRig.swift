@@ -47,12 +47,12 @@ final class Rig {
         var sources: [DiskSource] = []
         var servers: [DiskServer] = []
         for name in names {
-            let (bytes, bitmaps) = try await disk(name).info()
+            let info = try await disk(name).info()
             let base = last.map { "martlet-\($0.id)" }
-            let bitmap = bitmaps.contains { $0.name == base } ? base : nil
+            let bitmap = info.bitmaps.contains { $0.name == base } ? base : nil
             disks.append(
                 .init(
-                    name: name, format: "qcow2", bytes: bytes,
+                    name: name, format: "qcow2", bytes: info.size,
                     kind: bitmap == nil ? .full : .incremental))
             let socket = "\(folder.path)/\(name).sock"
             servers.append(try disk(name).serve(on: socket, export: name, bitmap: bitmap))

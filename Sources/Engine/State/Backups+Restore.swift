@@ -224,7 +224,7 @@ extension Engine {
         let user = try allocateUser(files.name)
         var sizes: [String: Int64] = [:]
         for (part, disk) in pairs where Files.exists(disk.path) && disk.format != .device {
-            let (bytes, _) = try await stoppedDisk(disk, user: user).info(inUse: true)
+            let bytes = try await stoppedDisk(disk, user: user).info(isInUse: true).size
             guard bytes >= part.bytes else {
                 throw BackupError.failed(
                     "the disk '\(disk.name)' of \(files.name) has \(bytes) bytes, and that of the "

@@ -13,10 +13,10 @@ extension Engine {
             guard Files.exists(disk.path) else {
                 throw BackupError.failed("\(disk.path) is missing, so nothing can be backed up")
             }
-            let (bytes, bitmaps) = try await stopped.info()
-            let plan = job.plan(disk, bitmaps, bytes: bytes)
-            if !plan.isEmpty { try await carryOut(plan, bitmaps, stopped) }
-            disks.append(BackupDisk(disk: disk, bytes: bytes, plan: plan))
+            let info = try await stopped.info()
+            let plan = job.plan(disk, info.bitmaps, bytes: info.size)
+            if !plan.isEmpty { try await carryOut(plan, info.bitmaps, stopped) }
+            disks.append(BackupDisk(disk: disk, bytes: info.size, plan: plan))
             Checkpoint.pass()
         }
         let servers = try disks.enumerated().map { index, disk in

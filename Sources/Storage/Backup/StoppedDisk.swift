@@ -4,21 +4,6 @@ import Glibc
 import Linux
 import Synchronization
 
-/// A dirty bitmap of a disk.
-package struct DirtyBitmap: Sendable, Equatable {
-    package let name: String
-    /// Whether it takes note of what is written now.
-    package let isRecording: Bool
-    /// A crash may have cost it some of what was written: it tells nothing any more.
-    package let isInconsistent: Bool
-
-    package init(name: String, isRecording: Bool, isInconsistent: Bool) {
-        self.name = name
-        self.isRecording = isRecording
-        self.isInconsistent = isInconsistent
-    }
-}
-
 /// A disk that nothing uses, through QEMU's own tools.
 ///
 /// They run as the VM's user: a qcow2 file can name other files, and the VM's user wrote it.
@@ -46,53 +31,28 @@ package struct StoppedDisk: Sendable {
         return program
     }
 
-    @discardableResult
-    private func image(_ words: [String], doing what: String) async throws -> Output {
-        let output = try await program("qemu-img", words).capture()
-        guard output.exit.isSuccess else {
-            if output.errorText.contains("No space left") {
-                throw StorageError.noSpace(path: path)
-            }
-            throw StorageError.failed(
-                what: "\(what) of \(path)",
-                output: output.errorText.isEmpty ? "\(output.exit)" : output.errorText)
-        }
-        return output
+    private func image(_ words: [String], _ problem: String) async throws {
+        try await QEMUImage.run(words, on: path, user: user, problem)
     }
 
-    /// Bytes that the guest sees, and the bitmaps in the file; `inUse`: somebody may write to it.
-    package func info(
-        inUse: Bool = false
-    ) async throws -> (bytes: Int64, bitmaps: [DirtyBitmap]) {
-        let output = try await image(
-            ["info", "--output=json"] + (inUse ? ["-U"] : []) + ["-f", format, path],
-            doing: "reading the header")
-        let info = try JSONValue(parsing: output.standardOutput)
-        let list = info["format-specific"]?["data"]?["bitmaps"]?.elements ?? []
-        return (
-            info["virtual-size"]?.integer ?? 0,
-            list.map { bitmap in
-                let flags = bitmap["flags"]?.elements.compactMap(\.string) ?? []
-                return DirtyBitmap(
-                    name: bitmap["name"]?.string ?? "", isRecording: flags.contains("auto"),
-                    isInconsistent: flags.contains("in-use"))
-            }
-        )
+    /// `isInUse`: somebody may write to it.
+    package func info(isInUse: Bool = false) async throws -> DiskInfo {
+        try await QEMUImage.info(path, isQCOW2 ? .qcow2 : .raw, user: user, isInUse: isInUse)
     }
 
     package func addBitmap(_ name: String) async throws {
-        try await image(["bitmap", "--add", path, name], doing: "adding a dirty bitmap")
+        try await image(["bitmap", "--add", path, name], "could not get a dirty bitmap")
     }
 
     package func removeBitmap(_ name: String) async throws {
-        try await image(["bitmap", "--remove", path, name], doing: "removing a dirty bitmap")
+        try await image(["bitmap", "--remove", path, name], "could not drop a dirty bitmap")
     }
 
     /// Makes `name` know what `others` know, and take note again.
     package func mergeBitmaps(_ others: [String], into name: String) async throws {
         let merges = others.flatMap { ["--merge", $0] }
         try await image(
-            ["bitmap"] + merges + ["--enable", path, name], doing: "merging dirty bitmaps")
+            ["bitmap"] + merges + ["--enable", path, name], "could not merge dirty bitmaps")
     }
 
     /// Writes all of a raw file over the disk, so that its snapshots stay.
@@ -100,8 +60,8 @@ package struct StoppedDisk: Sendable {
     /// The raw file becomes as long as the disk, which does not shrink.
     package func overwrite(from raw: String) async throws {
         let source = StoppedDisk(path: raw, isQCOW2: false, user: user)
-        let (size, _) = try await info()
-        let (new, _) = try await source.info()
+        let size = try await info().size
+        let new = try await source.info().size
         guard new <= size else {
             throw StorageError.failed(
                 what: "\(path) has \(size) bytes",
@@ -110,11 +70,11 @@ package struct StoppedDisk: Sendable {
         if new < size { try await source.grow(to: size) }
         try await image(
             QEMUImage.convert + ["-n", "-f", "raw", "-O", format, raw, path],
-            doing: "writing the content")
+            "could not be written")
     }
 
     package func grow(to bytes: Int64) async throws {
-        try await image(["resize", "-q", "-f", format, path, String(bytes)], doing: "growing")
+        try await image(["resize", "-q", "-f", format, path, String(bytes)], "could not grow")
     }
 
     /// Makes the disk's file from a raw one.
@@ -122,7 +82,7 @@ package struct StoppedDisk: Sendable {
         let options = isQCOW2 ? ["-o", "cluster_size=16k"] : []
         try await image(
             QEMUImage.convert + ["-f", "raw", "-O", format] + options + [raw, path],
-            doing: "writing the content")
+            "could not be written")
     }
 
     /// Serves the disk read-only on a socket at `socket` for as long as the result lives.
