@@ -50,6 +50,28 @@ package struct BlockDevice: Sendable, Equatable {
         return try system(path) { () throws(SystemError) in try Descriptor.open(path, O_RDONLY) }
     }
 
+    /// Puts the content of a raw file onto a device that is blank; false when it is not.
+    ///
+    /// Killed half way, the device is neither blank nor does it look like something whole.
+    package func fill(from raw: String) async throws -> Bool {
+        // One that is in use is not blank, and to be told so is no failure.
+        guard try await content() == .blank else { return false }
+        let claimed = try open(readOnly: false)
+        guard try await content() == .blank else { return false }
+        let (room, needed) = (try size(), try Files.status(raw).size)
+        guard room >= needed else {
+            throw StorageError.failed(
+                what: "\(path) has \(room) bytes",
+                output: "what shall be restored has \(needed)")
+        }
+        let file = claimed.release()
+        try await blocking {
+            let device = Descriptor(owning: file)
+            try Files.copySparse(raw, onto: device)
+        }
+        return true
+    }
+
     /// Refuses a device that is not there, is none, or that the host or another VM uses.
     package func checkFree(readOnly: Bool) throws(StorageError) {
         _ = try open(readOnly: readOnly)

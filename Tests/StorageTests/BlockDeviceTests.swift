@@ -80,6 +80,25 @@ final class BlockDeviceTests {
         }
     }
 
+    @Test func onlyABlankDeviceIsFilled() async throws {
+        let path = try await attach(bytes: 16 << 20)
+        let device = BlockDevice(path)
+        let raw = folder.path + "/raw"
+        try Files.makeSparse(raw, bytes: 16 << 20)
+        try await must("mkfs.ext4", ["-q", "-F", "-L", "kept", raw])
+        try await must("qemu-io", ["-f", "raw", "-c", "write -P 7 9M 64k", raw])
+        #expect(try await device.fill(from: raw))
+        try await must("cmp", [raw, path])
+        // Not over what it holds now.
+        try await must("qemu-io", ["-f", "raw", "-c", "write -P 8 9M 64k", raw])
+        #expect(try await !device.fill(from: raw))
+        try await must("qemu-io", ["-f", "raw", "-c", "read -P 7 9M 64k", path])
+        // Nor onto one that is too small, of which nothing is changed then.
+        let small = BlockDevice(try await attach(bytes: 8 << 20))
+        await #expect(throws: StorageError.self) { try await small.fill(from: raw) }
+        #expect(try await small.content() == .blank)
+    }
+
     @Test func aDeviceMayBeReadTwice() async throws {
         let device = BlockDevice(try await attach(bytes: 16 << 20))
         let one = try device.open(readOnly: true)

@@ -186,6 +186,7 @@ extension Engine {
             notes.append("its volume '\(part.name)' is not declared, and was left out")
         }
         let sizes = try await sizes(pairs, files)
+        notes += try await fillDevices(pairs, unpacked)
         generation.vm.keepSizes(sizes)
         var snapshot = SnapshotRecord(
             name: SnapshotRecord.importPrefix + record.id, createdAt: record.createdAt,
@@ -206,15 +207,30 @@ extension Engine {
         try Files.rename(pending, files.snapshot(snapshot.name))
         try Files.syncFolder(files.snapshots)
         Checkpoint.pass()
-        let restored = try await goBack(files.name, to: snapshot, files) {
-            for (part, disk) in pairs where disk.format == .device {
-                try await stoppedDisk(disk, user: nil).overwrite(from: unpacked.raw(part))
-                notes.append("what \(disk.path) held before is gone: a device has no snapshot")
-            }
-        }
+        let restored = try await goBack(files.name, to: snapshot, files)
         Checkpoint.pass()
         try await removeSnapshot(files.name, snapshot, files)
         return (restored, notes)
+    }
+
+    /// Puts what a backup has of devices onto those that are blank, and says which are not.
+    ///
+    /// A device may hold what nobody wants to lose, and there is no snapshot of it to go back to.
+    private func fillDevices(
+        _ pairs: [(BackupHeader.Disk, VMDisk)], _ unpacked: UnpackedBackup
+    ) async throws -> [String] {
+        var notes: [String] = []
+        for (part, disk) in pairs where disk.format == .device {
+            if disk.readOnly {
+                notes.append("\(disk.path) is declared read-only, and was left as it is")
+            } else if try await !BlockDevice(disk.path).fill(from: unpacked.raw(part)) {
+                notes.append(
+                    "\(disk.path) is not blank, and was left as it is: what the backup has of "
+                        + "'\(part.name)' goes to a blank device alone")
+            }
+            Checkpoint.pass()
+        }
+        return notes
     }
 
     /// How large the disks are that will be written over: they do not shrink.
@@ -304,6 +320,7 @@ extension Engine {
                     + "makes a VM of them, 'martlet purge \(files.name)' removes them")
         }
         var notes: [String] = []
+        var devices: [(BackupHeader.Disk, VMDisk)] = []
         let staged = VMLayout(name: files.name, path: files.staging, run: files.run)
         try Files.makeFolder(staged.disks, mode: 0o700)
         for part in unpacked.header.disks {
@@ -318,13 +335,14 @@ extension Engine {
             }
             reporter.working(files.name, "putting '\(disk.name)' together")
             if disk.format == .device {
-                try await stoppedDisk(disk, user: nil).overwrite(from: unpacked.raw(part))
+                devices.append((part, disk))
                 continue
             }
             try await place(unpacked.raw(part), disk.path, isQCOW2: disk.format == .qcow2)
             if let user { try Files.setOwner(disk.path, user: user, group: user) }
             Checkpoint.pass()
         }
+        notes += try await fillDevices(devices, unpacked)
         if let user { try Files.setOwner(staged.disks, user: user, group: user) }
         if keepIdentity { try takeIdentity(unpacked.archive.identity, files) }
         Checkpoint.pass()

@@ -106,6 +106,14 @@ extension Engine {
         _ = try store.add(vm, imageDigest: digest)
     }
 
+    /// Refuses to keep or copy disks that are a mixture, because a restore could not be completed.
+    func refuseHalfRestored(_ files: VMLayout) throws {
+        guard Files.exists(files.restoreJournal) else { return }
+        throw SnapshotError.failed(
+            "a restore of \(files.name) is not complete, and its disks are a mixture: "
+                + "'martlet start \(files.name)' completes it, or says why it cannot")
+    }
+
     /// Completes a restore that was killed while it wrote.
     func completeRestore(_ files: VMLayout) async {
         do {

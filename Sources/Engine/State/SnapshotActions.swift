@@ -24,7 +24,8 @@ extension Engine {
         _ name: String, as wanted: String? = nil, reason: SnapshotRecord.Reason = .manual
     ) async throws -> SnapshotRecord {
         try await changing(name) { files in
-            try await takeSnapshot(name, as: wanted, reason: reason, files)
+            try refuseHalfRestored(files)
+            return try await takeSnapshot(name, as: wanted, reason: reason, files)
         }
     }
 
@@ -41,10 +42,9 @@ extension Engine {
         }
     }
 
-    /// The same for who holds the change lock; `more` runs when the disks are restored.
+    /// The same for who holds the change lock.
     func goBack(
-        _ name: String, to record: SnapshotRecord, _ files: VMLayout,
-        more: () async throws -> Void = {}
+        _ name: String, to record: SnapshotRecord, _ files: VMLayout
     ) async throws -> Restored {
         // All that can be known before comes before the stop.
         let digest = record.generation.imageDigest
@@ -65,7 +65,6 @@ extension Engine {
         } catch {
             throw await startingAgain(name, after: error, wasLive, files)
         }
-        try await more()
         try await makeLasting(name)
         let seconds = wasLive ? try await launch(name, files) : nil
         return Restored(

@@ -55,24 +55,6 @@ package struct StoppedDisk: Sendable {
             ["bitmap"] + merges + ["--enable", path, name], "could not merge dirty bitmaps")
     }
 
-    /// Writes all of a raw file over the disk, so that its snapshots stay.
-    ///
-    /// The raw file becomes as long as the disk, which does not shrink.
-    package func overwrite(from raw: String) async throws {
-        let source = StoppedDisk(path: raw, isQCOW2: false, user: user)
-        let size = try await info().size
-        let new = try await source.info().size
-        guard new <= size else {
-            throw StorageError.failed(
-                what: "\(path) has \(size) bytes",
-                output: "what shall be restored has \(new)")
-        }
-        if new < size { try await source.grow(to: size) }
-        try await image(
-            QEMUImage.convert + ["-n", "-f", "raw", "-O", format, raw, path],
-            "could not be written")
-    }
-
     package func grow(to bytes: Int64) async throws {
         try await image(["resize", "-q", "-f", format, path, String(bytes)], "could not grow")
     }
