@@ -2,8 +2,8 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 release := .build/release/martlet
-release_flags := -c release --product martlet --static-swift-stdlib \
-	-Xlinker --gc-sections -Xlinker -s
+release_flags := -c release --product martlet --static-swift-stdlib -Xswiftc -Osize \
+	-Xlinker --gc-sections -Xlinker -s -Xlinker --no-export-dynamic -Xlinker --icf=all
 
 # Where the Swift toolchain is when the shell does not know it.
 export PATH := $(PATH):/opt/swift/usr/bin:$(HOME)/.local/share/swiftly/bin
