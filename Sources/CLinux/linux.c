@@ -213,7 +213,15 @@ int ml_pidfd_send_signal(int pidfd, int signal) {
 }
 
 int ml_rename_noreplace(const char *from, const char *to) {
-    return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0 ? -errno : 0;
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
+    // NFS, sshfs, 9p and older ZFS know no flags; a link is not made over what is there either.
+    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) return -errno;
+    if (link(from, to) == 0) return unlink(from) < 0 ? -errno : 0;
+    if (errno != EPERM && errno != EOPNOTSUPP && errno != EISDIR) return -errno;
+    // Folders, and file systems without links: nobody else makes this name in the meantime.
+    struct stat info;
+    if (lstat(to, &info) == 0) return -EEXIST;
+    return rename(from, to) < 0 ? -errno : 0;
 }
 
 // The number as <linux/fs.h> has it, which cannot stand beside glibc's <sys/mount.h>.

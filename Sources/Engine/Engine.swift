@@ -59,8 +59,9 @@ package struct Engine: Sendable {
     /// Whoever holds the change lock is the only one who writes here.
     private func removeUnfinished(_ files: VMLayout) async throws {
         await abandonUnfinishedCopies(files)
+        try endUnfinishedServers(files)
         let folders = [files.path, files.identity, files.generations, files.disks]
-        for folder in folders + [files.credentials] {
+        for folder in folders + [files.credentials, "\(layout.backups)/\(files.name)"] {
             for name in try Files.list(folder) where name.contains(".new") {
                 try Files.remove("\(folder)/\(name)")
             }

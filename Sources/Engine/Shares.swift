@@ -145,8 +145,12 @@ extension Engine {
             (try? Files.readText(layout.vm(vm).identity + "/ids"))
                 .flatMap { UInt32($0.prefix { $0 != "\n" }) }
         }
-        if let base = kept(name) { return base }
-        let taken = Set(try store.names().vms.compactMap(kept))
+        let taken = Set(try store.names().vms.filter { $0 != name }.compactMap(kept))
+        // It may have come with a backup, from another host or from who knows where.
+        if let base = kept(name), base >= Derived.firstMapped, !taken.contains(base) {
+            let (range, rest) = (base - Derived.firstMapped).quotientAndRemainder(dividingBy: 65536)
+            if rest == 0, range < Derived.mappedRanges { return base }
+        }
         let first = UserRange.candidate(root: layout.root, vm: name) % Derived.mappedRanges
         for step in 0..<Derived.mappedRanges {
             let range = (first + step) % Derived.mappedRanges

@@ -47,8 +47,9 @@ extension Engine {
         _ disk: Disk, _ filesystem: Filesystem, bytes: Int64, label: String, user: UInt32?
     ) async throws {
         try await disk.create(filesystem, bytes: bytes, label: label, uuid: randomUUID())
-        try await disk.grow(to: bytes)
+        // A copy may still be root's, and it is grown as its user.
         if let user { try Files.setOwner(disk.path, user: user, group: user) }
+        try await disk.grow(to: bytes)
     }
 
     private func prepare(

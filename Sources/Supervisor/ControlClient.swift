@@ -118,10 +118,10 @@ package struct ControlClient: Sendable {
     }
 
     /// Any QMP command; returns what it returned.
-    package func hypervisor(_ command: String, _ arguments: JSONValue = [:]) async throws
-        -> JSONValue
-    {
-        try await value(.hypervisor(command: command, arguments: arguments), timeout: 30)
+    package func hypervisor(
+        _ command: String, _ arguments: JSONValue = [:], timeout: Double = 30
+    ) async throws -> JSONValue {
+        try await value(.hypervisor(command: command, arguments: arguments), timeout: timeout)
     }
 
     /// Holds the guest still while `body` runs, and says how still it was.

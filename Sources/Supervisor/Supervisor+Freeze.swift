@@ -96,6 +96,8 @@ extension Supervisor {
         reactor.disarm("hold")
         if hold.pauses {
             // The hold is over once the CPUs run: until then, their events are ours.
+            // A hypervisor that does not answer must not keep others from ending it.
+            reactor.arm("hold", after: 15) { [unowned self] in forgetHold() }
             send(.resume) { [unowned self] _ in
                 if hold.isFrozen { thawGuest() }
                 forgetHold()

@@ -155,7 +155,8 @@ import Testing
             let bytes = try Files.read("\(world.layout.backups)/web/\(name)")
             try Files.write("\(folder)/\(name)", bytes)
         }
-        let newest = try #require(try Files.list(folder).last)
+        let name = try #require(try await world.backups("web").last?["name"]?.string)
+        let newest = "\(name).tar.zst"
         try await other.must("backup", "restore", "web", "\(folder)/\(newest)")
         try other.expectNothingLeftOver()
         #expect(

@@ -58,6 +58,11 @@ extension Engine {
         try await openPictures(disks, job, on: socket.path, client)
         let (picture, stillness) = try await freezePicture(
             disks, job, on: socket.path, client)
+        guard stillness.wasHeld else {
+            throw BackupError.failed(
+                "\(job.files.name) could not be held still long enough: "
+                    + (stillness.reason ?? "its supervisor let it go"))
+        }
         Checkpoint.pass()
         let moment = picture.moment
         let sources = zip(disks, picture.allocations).map { disk, allocation in
@@ -141,7 +146,7 @@ extension Engine {
         _ disks: [BackupDisk], _ job: BackupJob, on socket: String, _ client: ControlClient
     ) async throws -> (Picture, Stillness) {
         let written = disks.filter { !$0.disk.readOnly }
-        return try await client.holding(pause: true) {
+        return try await client.holding(pause: true, limit: 120) {
             let moment = Clock.now()
             let new = disks.filter(\.hasBitmap).map {
                 QMP.BitmapAction.add(node: $0.disk.node, name: job.bitmap)

@@ -50,6 +50,22 @@ extension Engine {
         return record
     }
 
+    /// Ends what serves the disks of a backup that was killed: where nobody came to read, it would
+    /// wait for ever and keep the disk to itself. Its socket tells that there may be one.
+    func endUnfinishedServers(_ files: VMLayout) throws {
+        let sockets = try Files.list(files.path)
+            .filter { $0.hasPrefix("nbd-") && $0.hasSuffix(".new") }
+        if sockets.isEmpty { return }
+        let servers = RunningProcess.all { words in
+            words.first.map { Files.name($0) } == "qemu-nbd"
+                && words.last?.hasPrefix(files.disks + "/") == true
+        }
+        for server in servers {
+            server.signal(SIGKILL)
+            _ = server.ended(within: 5000)
+        }
+    }
+
     func stoppedDisk(_ disk: VMDisk, user: UInt32?) -> StoppedDisk {
         // A device belongs to the host, and its content names no files.
         StoppedDisk(

@@ -104,6 +104,7 @@ extension Engine {
     func makeBackup(
         _ name: String, to text: String?, full: Bool, _ files: VMLayout
     ) async throws -> BackupRecord {
+        try refuseHalfRestored(files)
         let report = await observer.observe(name)
         guard let current = try store.current(name) else { throw LifecycleError.notCreated(name) }
         let isLive = report.vm.phase == .running || report.vm.phase == .paused
@@ -140,7 +141,8 @@ extension Engine {
         if let lineage, !full, lineage.target == target.text,
             lineage.length < BackupLineage.longest,
             let last = existing.first(where: { $0.id == lineage.last }),
-            last.manifest == nil || last.manifest == lineage.manifest
+            last.manifest == nil || last.manifest == lineage.manifest,
+            isWhole(last, existing)
         {
             parent = lineage
         }
@@ -151,6 +153,19 @@ extension Engine {
         return BackupJob(
             id: id, files: files, target: target, generation: generation, parent: parent,
             lineage: lineage, user: try allocateUser(files.name))
+    }
+
+    /// Whether all that a backup rests on is there: what is made upon it could not be restored else.
+    private func isWhole(_ backup: BackupRecord, _ existing: [BackupRecord]) -> Bool {
+        var last = backup
+        for _ in 0..<BackupLineage.longest {
+            // An encrypted archive without its record does not say what it rests on.
+            guard last.kind != nil else { return false }
+            guard let parent = last.parent else { return true }
+            guard let found = existing.first(where: { $0.id == parent }) else { return false }
+            last = found
+        }
+        return false
     }
 
     /// Writes the archive from what serves the disks, and hands it to its target.

@@ -22,6 +22,7 @@ extension Engine {
             let record = try self.snapshot(files.name, snapshot)
             return try await copySnapshot(record, disks, files, to: new)
         }
+        try refuseHalfRestored(files)
         let access = try await diskAccess(files.name, files)
         let there = disks.filter { Files.exists($0.path) }
         if let client = access.client {

@@ -136,7 +136,12 @@ extension Engine {
         if names.isEmpty { return }
         // One that does not answer cannot be asked; it goes on writing to a file without a name.
         if (try? FileLock.isHeld(files.lock)) == true {
-            try? await abandonCopies(ControlClient(files.controlSocket))
+            // Also when this run is being interrupted.
+            let isDone = await Task {
+                (try? await abandonCopies(ControlClient(files.controlSocket))) != nil
+            }.value
+            // The files tell the next change that there is something to end.
+            guard isDone else { return }
         }
         for name in names { try? Files.remove("\(files.disks)/\(name)") }
     }

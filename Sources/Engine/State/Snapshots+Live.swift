@@ -7,9 +7,13 @@ import Supervisor
 
 extension ControlClient {
     /// Sends one QMP command and returns what it returned.
-    func hypervisor(_ command: QMP.Command) async throws -> JSONValue {
-        try await hypervisor(command.name, command.arguments)
+    func hypervisor(_ command: QMP.Command, timeout: Double = 30) async throws -> JSONValue {
+        try await hypervisor(command.name, command.arguments, timeout: timeout)
     }
+
+    /// Seconds for a snapshot inside a qcow2 file to be made or dropped: it writes a count for every
+    /// cluster of the disk, and whoever gave up before would take it for one that was never made.
+    static var longWork: Double { 600 }
 }
 
 extension Engine {
@@ -32,7 +36,10 @@ extension Engine {
         reporter.working(files.name, "keeping the content of its disks")
         Checkpoint.pass()
         let stillness = try await client.holding(pause: !outside.isEmpty, limit: 60) {
-            if !actions.isEmpty { _ = try await client.hypervisor(.transaction(actions)) }
+            if !actions.isEmpty {
+                _ = try await client.hypervisor(
+                    .transaction(actions), timeout: ControlClient.longWork)
+            }
             for part in outside where part.mechanism == .reflink {
                 guard let disk = disks.first(where: { $0.name == part.name }) else { continue }
                 let target = "\(files.snapshotFiles(wanted.name))/\(part.place)"

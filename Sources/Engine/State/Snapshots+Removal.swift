@@ -11,6 +11,12 @@ extension Engine {
         _ name: String, _ record: SnapshotRecord, _ files: VMLayout
     ) async throws {
         _ = try await diskAccess(name, files)
+        let journal = try RecordFile.read(
+            RestoreJournal.self, from: files.restoreJournal, newest: RestoreJournal.version)
+        if let journal, [journal.snapshot.name, journal.safety].contains(record.name) {
+            throw SnapshotError.failed(
+                "'\(record.name)' is needed to complete the restore of \(name)")
+        }
         // From here on it does not exist, and whoever comes next removes the rest of it.
         try Files.rename(files.snapshot(record.name), files.pendingSnapshot(record.name))
         try Files.syncFolder(files.snapshots)
@@ -55,11 +61,14 @@ extension Engine {
                 try await abandonCopies(client)
             }
             let user = try allocateUser(files.name)
+            // The hypervisor has no node of a volume that is not declared any more.
+            let open = Set(files.disks(of: access.generation.vm).map(\.path))
             var disks = files.disks(of: access.generation.vm)
             disks += files.disks(of: record?.generation.vm ?? access.generation.vm)
                 .filter { !disks.contains($0) }
             for disk in disks where disk.format == .qcow2 && Files.exists(disk.path) {
-                try await drop(tag, of: disk, access.client, user: user)
+                try await drop(
+                    tag, of: disk, open.contains(disk.path) ? access.client : nil, user: user)
                 Checkpoint.pass()
             }
         }
@@ -100,7 +109,8 @@ extension Engine {
         let file = QCOW2File(disk.path, user: user)
         while try await file.info().snapshots.contains(tag) {
             if let client {
-                _ = try await client.hypervisor(.deleteSnapshot(node: disk.node, tag: tag))
+                _ = try await client.hypervisor(
+                    .deleteSnapshot(node: disk.node, tag: tag), timeout: ControlClient.longWork)
             } else {
                 try await file.removeSnapshot(tag)
             }

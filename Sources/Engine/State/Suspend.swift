@@ -253,11 +253,20 @@ extension Engine {
         let fits = memory.map { memory in
             paths.allSatisfy { (try? DiskStamp.of($0)) == memory.disks[$0] }
         }
-        let result = try await body()
-        if var record = memory?.record, fits == true {
+        func stamp() throws {
+            guard var record = memory?.record, fits == true else { return }
             record.disks = try DiskStamp.all(paths)
             try RecordFile.write(record, to: files.suspendRecord)
         }
+        let result: R
+        do {
+            result = try await body()
+        } catch {
+            // What fails half way has left the content as it was, too.
+            try? stamp()
+            throw error
+        }
+        try stamp()
         return result
     }
 

@@ -63,7 +63,7 @@ package enum UpgradeError: Error, Equatable, CustomStringConvertible {
             "\(vm) is mutable: its system lies on its own disk and is kept up to date in the guest"
         case .suspended(let vm):
             "\(vm) is suspended, and its memory fits to its image alone: "
-                + "'martlet resume \(vm)' or 'martlet stop \(vm)' first"
+                + "'martlet resume \(vm)' first, or 'martlet start --discard-memory \(vm)'"
         case .noGeneration(let vm, let number, let known):
             "\(vm) has no generation \(number); it has "
                 + known.map(String.init).joined(separator: ", ")

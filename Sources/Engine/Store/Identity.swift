@@ -68,6 +68,9 @@ package struct Identity: Sendable, Equatable {
                 what: "the key \(path) could not be made",
                 reason: String(output.errorText.prefix { !$0.isNewline }))
         }
+        // ssh-keygen makes nothing last, and an empty key would be believed for ever.
+        try Files.sync(unfinished + ".pub")
+        try Files.sync(unfinished)
         try Files.rename(unfinished + ".pub", path + ".pub")
         try Files.rename(unfinished, path)
         try Files.syncFolder(Files.parent(path))

@@ -208,7 +208,8 @@ package final class ArchiveReader {
             manifest.disks.map(\.name) == header.disks.map(\.name)
         else { throw damaged("its manifest lists other members") }
         for (map, disk) in zip(manifest.disks, header.disks) {
-            guard map.zeros.isOrdered(within: disk.bytes),
+            guard map.data.isOrdered(within: disk.bytes),
+                map.zeros.isOrdered(within: disk.bytes),
                 map.data.reduce(into: [], { $0.append($1.offset, $1.length) })
                     == maps[map.name] ?? []
             else { throw damaged("'disks/\(map.name).raw' holds other parts of the disk") }

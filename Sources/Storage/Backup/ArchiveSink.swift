@@ -44,6 +44,12 @@ final class ArchiveSink {
         packed.deallocate()
     }
 
+    /// Takes nothing more: what was begun is given up.
+    func abandon() {
+        if error == nil { error = StorageError.cancelled }
+        age?.abandon()
+    }
+
     /// Takes bytes of the tar; false when they could not be written.
     func take(_ buffer: UnsafeRawBufferPointer) -> Bool {
         if error != nil { return false }
@@ -131,14 +137,16 @@ private final class AgePipe: Sendable {
         }
     }
 
-    deinit {
-        // Given up half-way: it must not wait for more.
-        let writer = input.withLock { $0 }
-        if writer >= 0 {
-            close(writer)
-            child.signal(SIGKILL)
-            _ = try? child.waitBlocking()
+    /// Ends it half-way; without, it would wait for more, and its thread for it.
+    func abandon() {
+        let writer = input.withLock { writer in
+            defer { writer = -1 }
+            return writer
         }
+        guard writer >= 0 else { return }
+        close(writer)
+        child.signal(SIGKILL)
+        _ = try? child.waitBlocking()
     }
 
     private func pump(_ packed: Int32, _ file: Int32) {

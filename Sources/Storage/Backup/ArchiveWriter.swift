@@ -13,6 +13,7 @@ final class ArchiveWriter {
     private let path: String
     private let time: Int64
     private(set) var manifest = BackupManifest()
+    private var isFinished = false
     private static let chunk = 1 << 20
 
     /// `time` becomes the time of change of every member, in seconds since 1970.
@@ -41,7 +42,11 @@ final class ArchiveWriter {
                 }, nil))
     }
 
-    deinit { _ = library.archive_write_free(handle) }
+    deinit {
+        // Else libarchive would fill up the member that was begun, with zeros, and write them.
+        if !isFinished { sink.abandon() }
+        _ = library.archive_write_free(handle)
+    }
 
     private func check(_ result: Int32) throws {
         // A warning (-20) is about something that we did not ask for, such as names in no locale.
@@ -143,6 +148,7 @@ final class ArchiveWriter {
         try add("manifest.sha256", Array("\(digest)  manifest.json\n".utf8))
         try check(library.archive_write_close(handle))
         let (bytes, sha256) = try sink.finish()
+        isFinished = true
         return (bytes, sha256, digest)
     }
 }
