@@ -62,8 +62,10 @@ enum QEMUImage {
         return info
     }
 
-    /// Runs it, waiting a while for another run of it to let go of the file: one that a killed
-    /// martlet left behind. `problem` follows the path where it fails.
+    /// Runs it, waiting a while for another run of it to let go of the file, which a killed martlet
+    /// left behind.
+    ///
+    /// `problem` follows the path where it fails.
     @discardableResult
     static func run(
         _ arguments: [String], on path: String, user: UInt32?, _ problem: String

@@ -81,6 +81,7 @@ enum UpVerb {
         let outcomes = try await session.printer.withProgress { progress in
             let engine = session.engine.reporting(to: progress.reporter)
             let declared = fleet.vms.map(\.name).filter { names.isEmpty || names.contains($0) }
+            await engine.finishRestores(declared)
             let finished = await engine.finishUpgrades(declared)
             let (digests, failures) = await engine.buildImages(for: fleet, only: names)
             let plan = try await session.plan(only: names, start: !arguments[noStart])
@@ -156,8 +157,6 @@ extension Plan {
                             "to": .text(change.to), "reason": .string(change.reason),
                         ]
                     }),
-            "notes": .array(
-                notes.map { ["vm": .string($0.vm), "text": .string($0.text)] }),
             "summary": .object(
                 [.init("build", JSONValue(builds.count))]
                     + summary.map { .init($0.action.rawValue, JSONValue($0.count)) }),

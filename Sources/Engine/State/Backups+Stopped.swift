@@ -50,8 +50,10 @@ extension Engine {
         return record
     }
 
-    /// Ends what serves the disks of a backup that was killed: where nobody came to read, it would
-    /// wait for ever and keep the disk to itself. Its socket tells that there may be one.
+    /// Ends what serves the disks of a backup that was killed.
+    ///
+    /// Where nobody came to read, it would wait for ever and keep the disk to itself. Its socket tells
+    /// that there may be one.
     func endUnfinishedServers(_ files: VMLayout) throws {
         let sockets = try Files.list(files.path)
             .filter { $0.hasPrefix("nbd-") && $0.hasSuffix(".new") }

@@ -114,6 +114,15 @@ extension Engine {
                 + "'martlet start \(files.name)' completes it, or says why it cannot")
     }
 
+    /// Completes the restores of these VMs that were killed: they change what there is to plan.
+    ///
+    /// What cannot be completed is said by what is done to the VM next.
+    package func finishRestores(_ names: [String]) async {
+        for name in names where Files.exists(layout.vm(name).restoreJournal) {
+            _ = try? await changing(name) { _ in }
+        }
+    }
+
     /// Completes a restore that was killed while it wrote.
     func completeRestore(_ files: VMLayout) async {
         do {
