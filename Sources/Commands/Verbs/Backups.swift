@@ -37,7 +37,8 @@ enum BackupVerbs {
             A running guest is frozen for a moment only; its disks are read as they were then \
             while it goes on. The first backup is full, later ones hold what has changed since \
             the one before. Whatever leaves that in doubt (a crash, a restored snapshot, a raw \
-            volume) makes the next one full.
+            volume) makes the next one full, and so do 14 upon each other. It is encrypted for \
+            'backups.encrypt'. Shares are not part of it.
             """,
         parameters: [name, to, full],
         examples: [
@@ -93,7 +94,8 @@ enum BackupVerbs {
             In place, the VM is stopped if it runs, what is replaced is kept in a snapshot, and \
             it starts again if it ran. A VM that is not there is made as the fleet file declares \
             it, with the disks and the identity of the backup: that needs the archives and the \
-            fleet file only.
+            fleet file only. Disks do not shrink; a device of the host that is not blank is left \
+            as it is.
             """,
         parameters: [name, backup, asNew, identity, from],
         examples: [
@@ -192,7 +194,8 @@ enum BackupVerbs {
         "prune", "Remove the backups that 'backups.keep' does not keep.",
         discussion: """
             What a backup rests on stays as long as it does, and the newest one always stays with \
-            all that it rests on. Without 'keep', those of 7 days and 4 weeks are kept.
+            all that it rests on. Those made by hand count, too. Without 'keep', those of 7 days \
+            and 4 weeks are kept.
             """,
         parameters: [anyName, from, Options.yes],
         examples: [.init("martlet backup prune web", "As the VM declares.")]

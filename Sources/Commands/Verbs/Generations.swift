@@ -14,7 +14,8 @@ enum RollbackVerb {
         "rollback", "Return a VM to the configuration and image of an earlier generation.",
         discussion: """
             The VM's data stays as it is, and a snapshot of it is made first: 'martlet snapshot \
-            restore' is what returns data. The image is held until the next 'martlet upgrade'. The \
+            restore' is what returns data. A VM that runs is restarted; where it does not come up, \
+            it is not moved again, and the message says so. The image is held until the next 'martlet upgrade'. The \
             fleet file stays the truth for everything else: the next 'martlet up' applies it, and \
             'martlet plan' says what that would be.
             """,
@@ -37,6 +38,10 @@ enum RollbackVerb {
 enum GenerationsVerb {
     static let command = Command(
         "generations", "List what was applied to a VM, and what each time changed.",
+        discussion: """
+            The last ten are kept, and their images with them. One that 'failed' is what an upgrade \
+            went back from; 'martlet up' does not try it again by itself.
+            """,
         parameters: [Options.vm],
         examples: [.init("martlet generations web", "Find the one to return to.")]
     ) { arguments in

@@ -8,7 +8,8 @@ enum SuspendVerbs {
         "suspend", "Write running VMs to disk, memory and all.",
         discussion: """
             Takes no memory and no CPU until 'martlet resume', survives a restart of the host, and \
-            goes on where it was. Not for VMs with shares or devices of the host.
+            goes on where it was. The memory lies unencrypted in ROOT/vms/NAME until then. Not for \
+            VMs with shares or devices of the host, nor while one is paused or still boots.
             """,
         parameters: [Options.someVMs],
         examples: [.init("martlet suspend web", "Make room; 'martlet resume web' goes on.")]

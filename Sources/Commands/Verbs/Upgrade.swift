@@ -12,9 +12,10 @@ enum UpgradeVerb {
         discussion: """
             The image is built first and the difference of its packages shown. The VM is stopped, \
             its data kept in a snapshot, and the new generation started. When that does not come \
-            up, the data of before and the old generation are given back, without being asked; the \
-            state that failed stays as a snapshot, too. A VM that does not run is tried by its \
-            next start. What else differs from the fleet file is left to 'martlet up'.
+            up healthy, the data of before and the old generation are given back, without being \
+            asked, and the exit code is 1; the state that failed stays as a snapshot, too. A VM that \
+            does not run is tried by its next start. What else differs from the fleet file is left \
+            to 'martlet up'. Mutable and suspended VMs are refused.
             """,
         parameters: [Options.someVMs, ImageVerbs.refresh],
         examples: [
