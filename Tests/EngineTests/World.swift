@@ -225,7 +225,9 @@ final class World {
                     + (Files.isFolder(path, followLinks: false) ? try walk(path) : [])
             }
         }
-        return try walk(layout.root) + walk(layout.run)
+        // What a build left stays until images are pruned: another one may be writing there.
+        let images = layout.root + "/images/"
+        return try walk(layout.root).filter { !$0.hasPrefix(images) } + walk(layout.run)
     }
 
     /// Checks that `list` says what locks and processes say.
