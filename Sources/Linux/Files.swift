@@ -148,6 +148,11 @@ package enum Files {
             if errno == ENOENT { return [] }
             throw SystemError("open \(path)")
         }
+        return names(in: folder)
+    }
+
+    /// Reads a folder to its end, and closes it.
+    private static func names(in folder: OpaquePointer) -> [String] {
         defer { closedir(folder) }
         var names: [String] = []
         while let entry = readdir(folder) {
@@ -160,13 +165,39 @@ package enum Files {
     }
 
     /// Removes a file or a whole folder without following links; a missing one is no error.
+    ///
+    /// Below the path everything goes by descriptors: whoever may write there could put a link in a
+    /// folder's place meanwhile, and have root empty another one. The corresponding C function is
+    /// `unlinkat`.
     package static func remove(_ path: String) throws(SystemError) {
-        if unlink(path) == 0 || errno == ENOENT { return }
-        guard errno == EISDIR || errno == EPERM, isFolder(path, followLinks: false) else {
-            throw SystemError("unlink \(path)")
+        try remove(path, in: AT_FDCWD, path)
+    }
+
+    private static func remove(
+        _ name: String, in folder: Int32, _ path: String
+    ) throws(SystemError) {
+        if unlinkat(folder, name, 0) == 0 || errno == ENOENT { return }
+        let problem = SystemError("unlink \(path)")
+        guard problem.code == EISDIR || problem.code == EPERM else { throw problem }
+        let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+        let inner: Descriptor
+        do throws(SystemError) {
+            inner = Descriptor(
+                owning: try check("open \(path)") { openat(folder, name, flags) })
+        } catch {
+            // No folder: then it could not be removed for another reason.
+            throw error.code == ENOTDIR || error.code == ELOOP ? problem : error
         }
-        for name in try list(path) { try remove("\(path)/\(name)") }
-        if rmdir(path) != 0, errno != ENOENT { throw SystemError("rmdir \(path)") }
+        let copy = try inner.duplicate().release()
+        guard let stream = fdopendir(copy) else {
+            let problem = SystemError("open \(path)")
+            close(copy)
+            throw problem
+        }
+        for entry in names(in: stream) { try remove(entry, in: inner.raw, "\(path)/\(entry)") }
+        if unlinkat(folder, name, AT_REMOVEDIR) != 0, errno != ENOENT {
+            throw SystemError("rmdir \(path)")
+        }
     }
 
     package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
