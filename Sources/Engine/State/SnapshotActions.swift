@@ -99,7 +99,12 @@ extension Engine {
         try await changing(name) { files in
             let scheduled = try snapshots(name).filter { $0.reason == .schedule }
             let kept = keep.retained(scheduled.map(\.createdAt), now: now)
-            let gone = scheduled.filter { !kept.contains($0.createdAt) }
+            // Several may be of one second, and one of them is enough.
+            let lastOf = Dictionary(
+                scheduled.map { ($0.createdAt, $0.name) }, uniquingKeysWith: { $1 })
+            let gone = scheduled.filter {
+                !kept.contains($0.createdAt) || lastOf[$0.createdAt] != $0.name
+            }
             for record in gone { try await removeSnapshot(name, record, files) }
             return gone.map(\.name)
         }

@@ -138,11 +138,20 @@ package struct ResticTarget: BackupTarget {
         return try ArchiveInput(
             name: "\(text) \(record.id)",
             running: program([
-                "dump", "--quiet", "--tag", tags, "latest", "/\(record.fileName)",
+                // Whoever reads only the beginning kills it, and its lock would stay.
+                "dump", "--no-lock", "--quiet", "--tag", tags, "latest", "/\(record.fileName)",
             ]))
     }
 
+    /// Removes locks whose processes are gone, such as that of a backup that was killed.
+    ///
+    /// restic itself waits for them, and for nobody.
+    private func unlock() async throws {
+        try await run(["unlock", "--quiet"], doing: "removing stale locks")
+    }
+
     package func update(_ record: BackupRecord) async throws {
+        try await unlock()
         try await run(
             [
                 "tag", "--set", ResticTarget.tags(record).joined(separator: ","),
@@ -151,6 +160,7 @@ package struct ResticTarget: BackupTarget {
     }
 
     package func remove(_ record: BackupRecord) async throws {
+        try await unlock()
         try await run(
             ["forget", "--prune", "--quiet", try await snapshot(record)], doing: "removing a backup"
         )
