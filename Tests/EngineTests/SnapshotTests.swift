@@ -63,6 +63,12 @@ import Testing
     @Test func ofAStoppedVMSaysHowItWasStopped() async throws {
         let world = try await ready()
         try await world.must("stop", "web")
+        // Listed by age also when they are of one second, and called otherwise.
+        for name in ["z", "m", "a"] { try await world.must("snapshot", "create", "web", name) }
+        #expect(try await world.snapshots("web").map { $0["name"]?.string } == ["z", "m", "a"])
+        for name in ["z", "m", "a"] {
+            try await world.must("snapshot", "remove", "web", name, "--yes")
+        }
         try await world.must("snapshot", "create", "web", "clean")
         try await world.must("start", "web")
         try await world.must("kill", "web")

@@ -88,7 +88,7 @@ import Testing
         // In any order, and each twice.
         let times = (all + all.reversed()).map(Self.time)
         #expect(
-            retained(times, keep: table.keep, now: now) == Set(table.kept.map(Self.time)))
+            table.keep.retained(times, now: now) == Set(table.kept.map(Self.time)))
     }
 
     @Test func whatIsKeptIsKeptAgain() {
@@ -99,9 +99,16 @@ import Testing
             var keep = Retention(daily: 3, weekly: 2, monthly: 4)
             keep.hourly = 2
             keep.yearly = 3
-            let once = retained(times, keep: keep, now: 1_800_000_000)
-            #expect(retained(Array(once), keep: keep, now: 1_800_000_000) == once)
+            let once = keep.retained(times, now: 1_800_000_000)
+            #expect(keep.retained(Array(once), now: 1_800_000_000) == once)
             #expect(times.max().map(once.contains) == true)
         }
+    }
+
+    @Test func ofOneSecondTheNewestIsEnough() {
+        let things = [("a", 10), ("c", 20), ("b", 20), ("d", 90_000)].map { ($0.0, Int64($0.1)) }
+        let kept = Retention(daily: 2, weekly: 0, monthly: 0).retained(
+            things, at: { $0.1 }, now: 100_000)
+        #expect(kept.map(\.0) == ["b", "d"])
     }
 }

@@ -9,7 +9,6 @@ package struct BackupPruning: Equatable, Sendable {
 
     /// Keeps what the retention keeps, all that those rest on, and the newest whole chain.
     package init(_ backups: [BackupRecord], keep: Retention, now: Int64) {
-        let times = keep.retained(backups.map(\.createdAt), now: now)
         let byID = Dictionary(backups.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         var kept: Set<String> = []
         /// A backup with all that it rests on; nil when something of that is missing.
@@ -27,17 +26,12 @@ package struct BackupPruning: Equatable, Sendable {
         if let newest = sorted.last(where: { $0.kind != nil && line($0) != nil }) {
             kept.formUnion(line(newest) ?? [])
         }
-        let lastOf = Dictionary(sorted.map { ($0.createdAt, $0.id) }, uniquingKeysWith: { $1 })
-        for backup in sorted {
+        for backup in sorted where backup.kind == nil {
             // What an encrypted archive rests on is not known without its record: it stays, and
             // so does what it may rest on.
-            if backup.kind == nil {
-                kept.formUnion(sorted.filter { $0.createdAt <= backup.createdAt }.map(\.id))
-            }
-            // Several may be of one second, and one of them is enough.
-            guard times.contains(backup.createdAt), lastOf[backup.createdAt] == backup.id else {
-                continue
-            }
+            kept.formUnion(sorted.filter { $0.createdAt <= backup.createdAt }.map(\.id))
+        }
+        for backup in keep.retained(sorted, at: \.createdAt, now: now) {
             kept.formUnion(line(backup) ?? [backup.id])
         }
         // Children first: a kill between two leaves no backup without its parent.

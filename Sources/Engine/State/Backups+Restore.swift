@@ -190,7 +190,8 @@ extension Engine {
         generation.vm.keepSizes(sizes)
         var snapshot = SnapshotRecord(
             name: SnapshotRecord.importPrefix + record.id, createdAt: record.createdAt,
-            reason: .restore, consistency: .init(unpacked.header.consistency),
+            ordinal: try nextSnapshot(files.name), reason: .restore,
+            consistency: .init(unpacked.header.consistency),
             why: unpacked.header.why, generation: generation, disks: [], leftOut: [])
         let pending = files.pendingSnapshot(snapshot.name)
         try Files.makeFolder(files.snapshotFiles(snapshot.name), mode: 0o700)

@@ -98,13 +98,8 @@ extension Engine {
     ) async throws -> [String] {
         try await changing(name) { files in
             let scheduled = try snapshots(name).filter { $0.reason == .schedule }
-            let kept = keep.retained(scheduled.map(\.createdAt), now: now)
-            // Several may be of one second, and one of them is enough.
-            let lastOf = Dictionary(
-                scheduled.map { ($0.createdAt, $0.name) }, uniquingKeysWith: { $1 })
-            let gone = scheduled.filter {
-                !kept.contains($0.createdAt) || lastOf[$0.createdAt] != $0.name
-            }
+            let kept = keep.retained(scheduled, at: \.createdAt, now: now).map(\.name)
+            let gone = scheduled.filter { !kept.contains($0.name) }
             for record in gone { try await removeSnapshot(name, record, files) }
             return gone.map(\.name)
         }

@@ -11,6 +11,8 @@ package struct SnapshotRecord: Codable, Equatable, Sendable {
     package let name: String
     /// Seconds since 1970.
     package let createdAt: Int64
+    /// Counts a VM's snapshots: it tells which of one second is the older one.
+    let ordinal: Int
     package let reason: Reason
     package internal(set) var consistency: Consistency
     /// Why it is not better than `crash`.
@@ -135,7 +137,12 @@ extension Engine {
             try RecordFile.read(
                 SnapshotRecord.self, from: "\(files.snapshots)/\(file)",
                 newest: SnapshotRecord.version)
-        }.sorted { ($0.createdAt, $0.name) < ($1.createdAt, $1.name) }
+        }.sorted { ($0.createdAt, $0.ordinal) < ($1.createdAt, $1.ordinal) }
+    }
+
+    /// The count of the next one.
+    func nextSnapshot(_ name: String) throws -> Int {
+        (try snapshots(name).map(\.ordinal).max() ?? 0) + 1
     }
 
     /// One snapshot by its name.

@@ -28,8 +28,9 @@ extension Engine {
         let access = try await diskAccess(name, files)
         let time = Clock.now()
         var record = SnapshotRecord(
-            name: try snapshotName(wanted, at: time, files), createdAt: time, reason: reason,
-            consistency: access.consistency, why: access.why, generation: access.generation,
+            name: try snapshotName(wanted, at: time, files), createdAt: time,
+            ordinal: try nextSnapshot(name), reason: reason, consistency: access.consistency,
+            why: access.why, generation: access.generation,
             disks: [], leftOut: [])
         try Files.makeFolder(files.snapshots, mode: 0o700)
         // The intention first: whoever finds it removes what there is of the snapshot.

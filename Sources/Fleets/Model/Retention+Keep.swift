@@ -27,11 +27,19 @@ extension Retention {
         }
         return kept
     }
-}
 
-/// Which of these moments a retention keeps; see `Retention.retained`.
-package func retained(_ times: [Int64], keep: Retention, now: Int64) -> Set<Int64> {
-    keep.retained(times, now: now)
+    /// Which of these things, oldest first, a retention keeps; of several of one second, the newest.
+    package func retained<Thing>(
+        _ things: [Thing], at time: (Thing) -> Int64, now: Int64
+    ) -> [Thing] {
+        let times = retained(things.map(time), now: now)
+        let newest = Dictionary(
+            things.indices.map { (time(things[$0]), $0) }, uniquingKeysWith: { max($0, $1) })
+        return things.indices.compactMap { index in
+            let moment = time(things[index])
+            return times.contains(moment) && newest[moment] == index ? things[index] : nil
+        }
+    }
 }
 
 /// Division that rounds down, also below zero.
