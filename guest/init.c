@@ -54,20 +54,29 @@ static void mount_kernel_filesystems(void) {
 // The order of loading; after a line "-" what the root does not need.
 static struct text module_list;
 
-static void load_module(const char *name) {
+// Whether the kernel took a module. It may refuse what it took a thousand times before: once in many
+// hundred starts of emulated guests, it found that a signature did not fit.
+static int load_module(const char *name) {
     char path[256];
     snprintf(path, sizeof path, "/modules/%s", name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
-        fail("cannot load the module %s", name);
-    close(fd);
+    int is_loaded = 0;
+    for (int tries = 0; fd >= 0 && !is_loaded && tries < 3; tries++) {
+        is_loaded = syscall(SYS_finit_module, fd, "", 0) == 0 || errno == EEXIST;
+        if (!is_loaded) dprintf(2, "\nmartlet-init: module %s: %s\n", name, strerror(errno));
+    }
+    int error = errno;
+    if (fd >= 0) close(fd);
     unlink(path);
+    errno = error;
+    return is_loaded;
 }
 
 static void load_root_modules(void) {
     if (read_file("/modules/list", &module_list) < 0) fail("cannot read the list of modules");
     char *name = strtok(module_list.bytes, "\n");
-    for (; name && strcmp(name, "-"); name = strtok(NULL, "\n")) load_module(name);
+    for (; name && strcmp(name, "-"); name = strtok(NULL, "\n"))
+        if (!load_module(name)) fail("cannot load the module %s", name);
 }
 
 static pid_t start(void (*work)(void)) {
@@ -78,7 +87,8 @@ static pid_t start(void (*work)(void)) {
     _exit(0);
 }
 
-// Beside all else: on a second CPU it costs no time. systemd finds most of it done.
+// Beside all else: on a second CPU it costs no time. systemd finds most of it done, and says of what
+// cannot be loaded which unit lacks it: a guest without a balloon is better than none.
 static void load_later_modules(void) {
     for (char *name; (name = strtok(NULL, "\n"));) load_module(name);
 }
