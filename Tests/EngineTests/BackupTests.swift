@@ -93,6 +93,28 @@ import Testing
         #expect(DiskModel(bytes: bytes).difference(from: held) == nil, "seed \(seed)")
     }
 
+    /// A backup fits wherever it is restored to, also into a file that keeps its own snapshots.
+    @Test func ofALargerDiskMakesTheDiskLarger() async throws {
+        let world = try await ready(up: false)
+        let disk = world.layout.vm("web").dataVolume
+        try await world.must("snapshot", "create", "web", "small")
+        try world.declare("web: {memory: 256MiB, disk: 80MiB}")
+        try await world.must("up")
+        try await world.must("stop", "web")
+        var model = DiskModel(bytes: try await world.content(of: disk))
+        let write = DiskModel.Write.fill(7, at: 79 << 20, bytes: 4096)
+        try await world.write(write, to: disk)
+        model.apply(write)
+        try await world.must("backup", "create", "web")
+        try await world.must("snapshot", "restore", "web", "small")
+        #expect(try await world.content(of: disk).count == 64 << 20)
+        try await world.must("backup", "restore", "web")
+        let back = try await world.content(of: disk)
+        #expect(model.difference(from: back) == nil)
+        #expect(try await world.damage(of: disk) == nil)
+        try await world.must("snapshot", "restore", "web", "small")
+    }
+
     /// What a guest writes while it is backed up is either all there up to one moment, or not at all.
     @Test func whatIsWrittenMeanwhileIsOfOneMoment() async throws {
         let world = try await ready()

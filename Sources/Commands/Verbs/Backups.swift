@@ -94,8 +94,8 @@ enum BackupVerbs {
             In place, the VM is stopped if it runs, what is replaced is kept in a snapshot, and \
             it starts again if it ran. A VM that is not there is made as the fleet file declares \
             it, with the disks and the identity of the backup: that needs the archives and the \
-            fleet file only. Disks do not shrink; a device of the host that is not blank is left \
-            as it is.
+            fleet file only. Disks grow to the size that they had, and do not shrink; a device \
+            of the host that is not blank is left as it is.
             """,
         parameters: [name, backup, asNew, identity, from],
         examples: [

@@ -234,7 +234,8 @@ extension Engine {
         return notes
     }
 
-    /// How large the disks are that will be written over: they do not shrink.
+    /// How large the disks will be that are written over: as large as that of the backup, and they
+    /// do not shrink.
     private func sizes(
         _ pairs: [(BackupHeader.Disk, VMDisk)], _ files: VMLayout
     ) async throws -> [String: Int64] {
@@ -242,12 +243,7 @@ extension Engine {
         var sizes: [String: Int64] = [:]
         for (part, disk) in pairs where Files.exists(disk.path) && disk.format != .device {
             let bytes = try await stoppedDisk(disk, user: user).info(isInUse: true).size
-            guard bytes >= part.bytes else {
-                throw BackupError.failed(
-                    "the disk '\(disk.name)' of \(files.name) has \(bytes) bytes, and that of the "
-                        + "backup \(part.bytes): declare as much, 'martlet up', and try again")
-            }
-            sizes[disk.name] = bytes
+            sizes[disk.name] = max(bytes, part.bytes)
         }
         return sizes
     }

@@ -219,6 +219,10 @@ extension Engine {
                 $0.hasPrefix(SnapshotRecord.tagPrefix)
             })
         {
+            let bytes = try await QCOW2File(fresh, user: user).info().size
+            if try await file.info().size < bytes {
+                try await StoppedDisk(path: disk.path, isQCOW2: true, user: user).grow(to: bytes)
+            }
             try await file.overwrite(with: fresh, format: .qcow2)
             try Files.remove(fresh)
         } else {
