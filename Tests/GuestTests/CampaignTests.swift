@@ -86,7 +86,7 @@ struct ReproductionTests {
             // apt of another test's build holds a lock.
             try Files.makeFolder(imageCache + "/cache/debs")
             try Files.makeFolder(martlet.root + "/cache")
-            let copy = ["-rl", imageCache + "/cache/debs", martlet.root + "/cache/debs"]
+            let copy = ["-r", imageCache + "/cache/debs", martlet.root + "/cache/debs"]
             #expect(try await Program("/bin/cp", copy).capture().exit.isSuccess)
             let built = try await martlet("build", "core", "--json")
             #expect(built.exit == .code(0), "\(built.text)\(built.errorText)")
