@@ -29,7 +29,11 @@ func tests(_ name: String, _ imports: String..., exclude: [String] = []) -> Targ
 
 let package = Package(
     name: "martlet",
-    products: [.executable(name: "martlet", targets: ["martlet"])],
+    products: [
+        .executable(name: "martlet", targets: ["martlet"]),
+        // For tests alone, which load it into `martlet`.
+        .library(name: "CallTrap", type: .dynamic, targets: ["CallTrap"]),
+    ],
     targets: [
         .executableTarget(name: "martlet", dependencies: ["Commands"], swiftSettings: strict),
         room(
@@ -60,6 +64,7 @@ let package = Package(
         .executableTarget(
             name: "SuperviseTool", dependencies: ["Supervisor", "Hypervisors", "Fleets", "Linux"],
             path: "Tests/SuperviseTool", swiftSettings: strict),
+        .target(name: "CallTrap", path: "Tests/CallTrap", publicHeadersPath: "."),
         tests("Fleets"),
         tests("Linux"),
         tests("Planning", "Fleets"),

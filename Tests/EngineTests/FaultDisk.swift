@@ -2,6 +2,7 @@
 import Engine
 import Glibc
 import Linux
+import Synchronization
 import Testing
 
 /// A file system of its own for a ROOT, on a loop device, whose power can be cut.
@@ -66,9 +67,10 @@ struct FaultDisk: Sendable {
         ((try? Files.readText("/proc/self/mounts")) ?? "").contains(" \(folder) ")
     }
 
-    /// Leaves so many bytes free until the file is removed.
-    func fill(leaving bytes: Int64) async throws -> String {
-        let filler = folder + "/filler"
+    private var filler: String { folder + "/filler" }
+
+    /// Leaves so many bytes free, until it is emptied.
+    func fill(leaving bytes: Int64) async throws {
         let size = try Files.freeSpace(folder) - bytes
         // What the file system itself needs for that is not known beforehand.
         for slack: Int64 in [0, 1 << 20, 8 << 20, 32 << 20] where size > slack {
@@ -76,23 +78,66 @@ struct FaultDisk: Sendable {
             let output = try await Program("/usr/bin/fallocate", arguments).capture()
             if output.exit.isSuccess { break }
         }
-        return filler
     }
+
+    func empty() throws { try Files.remove(filler) }
 }
 
-/// Makes faults happen beside what a test does.
-struct FaultStriker: Sendable {
+/// Makes a fault happen beside what a test does.
+final class FaultStriker: Sendable {
     let layout: Layout
     let disk: FaultDisk
+    /// Whether the program has ended; then nothing stops it any more.
+    let isOver = Mutex(false)
+    /// Outside the disk: it says which process has stopped.
+    private var trapped: String { Files.parent(disk.folder) + "/trapped" }
+
+    init(layout: Layout, disk: FaultDisk) {
+        self.layout = layout
+        self.disk = disk
+    }
+
+    /// The program, such that it stops where the fault is to happen.
+    func program(_ program: Program, _ fault: Fault) -> Program {
+        guard let call = fault.call else { return program }
+        var program = program
+        program.environment? += [
+            "LD_PRELOAD=\(World.programs)/libCallTrap.so", "CALLTRAP=\(call):\(trapped)",
+        ]
+        return program
+    }
 
     func strike(_ fault: Fault) async throws {
-        switch fault {
-        case .none, .step, .full: return
-        case .martlet(let ms), .supervisor(let ms), .hypervisor(let ms), .daemon(let ms),
-            .power(let ms):
-            try await Task.sleep(for: .milliseconds(ms))
+        if fault.isNone { return }
+        switch fault.moment {
+        case .milliseconds(let number): try await Task.sleep(for: .milliseconds(number))
+        case .call:
+            guard let pid = try await stopped() else { return }
+            defer { kill(pid, SIGCONT) }
+            try Files.remove(trapped)
+            return try await happen(fault)
         }
-        if case .power = fault {
+        try await happen(fault)
+    }
+
+    /// Waits until the program has stopped at its call; nil when it came to its end before.
+    private func stopped() async throws -> Int32? {
+        while true {
+            let isLast = isOver.withLock { $0 }
+            if let pid = (try? Files.readText(trapped)).flatMap({ Int32($0) }),
+                let state = try? Files.readText("/proc/\(pid)/stat"),
+                state.contains(") T ") || isLast
+            {
+                return pid
+            }
+            if isLast { return nil }
+            try await Task.sleep(for: .milliseconds(1))
+        }
+    }
+
+    private func happen(_ fault: Fault) async throws {
+        if case .full(let bytes) = fault.kind { return try await disk.fill(leaving: bytes) }
+        if fault.isPower {
             try disk.cut()
             try await endAll()
             try await disk.mount()
@@ -105,7 +150,7 @@ struct FaultStriker: Sendable {
             let isHypervisor = line.contains("\0-blockdev\0")
             let isDaemon = line.contains("/virtiofsd\0")
             let isMeant =
-                switch fault {
+                switch fault.kind {
                 case .supervisor: isSupervisor
                 case .hypervisor: isHypervisor
                 case .daemon: isDaemon

@@ -6,61 +6,70 @@ extension Dice {
 
 /// What a round does.
 enum FaultStep: String, CaseIterable {
-    case write, flushedWrite, discard, up, change, grow, upgrade, rollback, stop, kill, restart
+    case write, flushedWrite, discard, up, change, grow, resize, upgrade, rollback, stop, kill
+    case restart
     case snapshot, restore, remove, backup, restoreBackup, prune, suspend
 }
 
 /// What happens while it does.
-enum Fault: CustomStringConvertible {
-    case none
-    /// `martlet` is killed between its steps, at the n-th.
-    case step(Int)
-    case martlet(Int)
-    case supervisor(Int)
-    case hypervisor(Int)
-    /// One that serves a share.
-    case daemon(Int)
-    case power(Int)
-    /// So many bytes are free.
-    case full(Int64)
+struct Fault: CustomStringConvertible {
+    enum Kind: Equatable {
+        case none, martlet, supervisor, hypervisor, power
+        /// One that serves a share.
+        case daemon
+        /// Only so many bytes are free.
+        case full(Int64)
+    }
 
-    init(_ dice: inout Dice) {
+    enum Moment: Equatable {
+        /// Before the n-th system call of `martlet` that changes something.
+        case call(Int)
+        case milliseconds(Int)
+    }
+
+    let kind: Kind
+    let moment: Moment
+
+    /// `inGuest`: there is no `martlet` whose calls could be counted.
+    init(_ dice: inout Dice, inGuest: Bool) {
         let milliseconds = dice.roll(0...dice.roll(20...400))
-        self =
+        // Few verbs make more than a hundred.
+        let call = dice.roll(1...dice.roll(3...[60, 60, 60, 240][dice.roll(0...3)]))
+        let isCounted = dice.roll(0...3) > 0
+        moment = isCounted && !inGuest ? .call(call) : .milliseconds(milliseconds)
+        kind =
             switch dice.roll(0...10) {
             case 0: .none
-            case 1, 2, 3: .step(dice.roll(1...dice.roll(2...24)))
-            case 4: .martlet(milliseconds)
-            case 5: .supervisor(milliseconds)
-            case 6: .hypervisor(milliseconds)
-            case 7, 8: .power(milliseconds)
-            case 9: .daemon(milliseconds)
+            case 1, 2, 3: .martlet
+            case 4: .supervisor
+            case 5: .hypervisor
+            case 6, 7, 8: .power
+            case 9: .daemon
             default: .full(Int64(dice.roll(0...2 << 20)))
             }
     }
 
     var description: String {
-        switch self {
-        case .none: "without a fault"
-        case .step(let step): "martlet killed at step \(step)"
-        case .martlet(let ms): "martlet killed after \(ms) ms"
-        case .supervisor(let ms): "supervisor killed after \(ms) ms"
-        case .hypervisor(let ms): "hypervisor killed after \(ms) ms"
-        case .daemon(let ms): "daemon killed after \(ms) ms"
-        case .power(let ms): "power cut after \(ms) ms"
-        case .full(let bytes): "disk full but for \(bytes) bytes"
+        let what =
+            switch kind {
+            case .none: "without a fault"
+            case .power: "power cut"
+            case .full(let bytes): "disk full but for \(bytes) bytes"
+            default: "\(kind) killed"
+            }
+        return switch moment {
+        case _ where isNone: what
+        case .call(let number): "\(what) at call \(number)"
+        case .milliseconds(let number): "\(what) after \(number) ms"
         }
     }
 
     /// A guest that is shut down meanwhile has the time to write out all that it has.
-    var isGentle: Bool {
-        switch self {
-        case .supervisor, .hypervisor, .daemon: false
-        default: true
-        }
-    }
-    var isPower: Bool { if case .power = self { true } else { false } }
-    var isNone: Bool { if case .none = self { true } else { false } }
+    var isGentle: Bool { ![.supervisor, .hypervisor, .daemon].contains(kind) }
+    var isPower: Bool { kind == .power }
+    var isNone: Bool { kind == .none }
+    /// The call at which it happens.
+    var call: Int? { if case .call(let number) = moment, !isNone { number } else { nil } }
 }
 
 /// What slots of a disk may hold: what a guest was promised, and what it was not.

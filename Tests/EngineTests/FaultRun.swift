@@ -4,6 +4,7 @@ import Fleets
 import Glibc
 import Linux
 import Supervisor
+import Synchronization
 import Testing
 
 /// One VM that things are done to while faults happen, and what must hold afterwards.
@@ -27,6 +28,7 @@ final class FaultRun {
     private var restored: SlotModel.Content?
     private var memory = 256
     private var size = 256
+    private var processors = 1
     private var image = 0
 
     init(seed: UInt64) async throws {
@@ -85,7 +87,8 @@ final class FaultRun {
     /// Does one thing while another happens, and sees to it that all is well afterwards.
     func round() async throws {
         var step = FaultStep.allCases[dice.roll(0...FaultStep.allCases.count - 1)]
-        let fault = Fault(&dice)
+        let isGuest = [.write, .flushedWrite, .discard].contains(step)
+        let fault = Fault(&dice, inGuest: isGuest)
         var before = ["", "", "", "stop", "suspend"][dice.roll(0...4)]
         if hasShare, step == .suspend { step = .restart }
         if hasShare, before == "suspend" { before = "stop" }
@@ -98,20 +101,14 @@ final class FaultRun {
         let content = fault.isGentle && !fault.isPower ? model.exact : model.possible
         restored = nil
         let words = try await words(for: step)
-        var filler: String?
-        if case .full(let bytes) = fault { filler = try await disk.fill(leaving: bytes) }
         let striker = FaultStriker(layout: world.layout, disk: disk)
-        async let strike: Void = striker.strike(fault)
-        let isGuest = [.write, .flushedWrite, .discard].contains(step)
+        let strike = Task { try await striker.strike(fault) }
         if isGuest {
             // Without a guest nothing is written, and one that is struck does not say so.
             try? await inGuest(step)
         } else if let words {
-            var program = world.program(words)
-            if case .step(let number) = fault {
-                program = world.program(words, killAt: number)
-            }
-            let output = try await program.capture()
+            let output = try await striker.program(world.program(words), fault).capture()
+            striker.isOver.withLock { $0 = true }
             let mayFail =
                 !fault.isNone || ["stop", "suspend"].contains(before) || step == .rollback
             #expect(
@@ -123,8 +120,8 @@ final class FaultRun {
             }
             if output.exit == .code(0), let restored { model.replaced(by: restored) }
         }
-        try await strike
-        if let filler { try Files.remove(filler) }
+        try await strike.value
+        try disk.empty()
         try await settle(before == "suspend" || step == .suspend, fault)
         try await compare(content, isLasting: fault.isPower)
     }
@@ -136,6 +133,9 @@ final class FaultRun {
         case .up: return ["up"]
         case .change: memory = memory == 256 ? 320 : 256
         case .grow: size += 16
+        case .resize:
+            processors = 3 - processors
+            return ["resize", "web", "--vcpu", String(processors)]
         case .upgrade:
             image = 1 - image
             try declare()
@@ -233,8 +233,9 @@ final class FaultRun {
         for name in listed.keys where snapshots[name] == nil { snapshots[name] = before }
         let archives = try await rows("backup", "list", "web", "--json")
         for name in backups.keys where archives[name] == nil { backups[name] = nil }
-        for name in archives.keys where backups[name] == nil {
-            backups[name] = before
+        for name in archives.keys where backups[name] == nil { backups[name] = before }
+        // Each of them: what was whole before may not have lasted.
+        for name in archives.keys.sorted() {
             let verify = try await world.martlet("backup", "verify", "web", name)
             #expect(verify.exit == .code(0), "\(hint)\n\(verify.text)\(verify.errorText)")
         }
@@ -262,7 +263,7 @@ final class FaultRun {
     func closing() async throws {
         story.append("at the end")
         for (verb, all) in [("snapshot", snapshots), ("backup", backups)] {
-            for (name, content) in all.sorted(by: { $0.key < $1.key }).suffix(2) {
+            for (name, content) in all.sorted(by: { $0.key < $1.key }) {
                 let before = model.exact
                 try await world.must(verb, "restore", "web", name)
                 model.replaced(by: content)
