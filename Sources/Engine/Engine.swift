@@ -60,11 +60,15 @@ package struct Engine: Sendable {
     private func removeUnfinished(_ files: VMLayout) async throws {
         await abandonUnfinishedCopies(files)
         try endUnfinishedServers(files)
-        let folders = [files.path, files.identity, files.generations, files.disks]
+        let folders = [files.path, files.identity, files.generations, files.disks, files.snapshots]
         for folder in folders + [files.credentials, "\(layout.backups)/\(files.name)"] {
             for name in try Files.list(folder) where name.contains(".new") {
                 try Files.remove("\(folder)/\(name)")
             }
+        }
+        // Here others write under other locks.
+        for folder in [layout.root, layout.overrides, layout.networks, layout.run] {
+            try Files.removeAbandoned(in: folder)
         }
         // A supervisor writes beside it, and holds no change lock.
         let launch = Files.name(files.launch) + ".new"

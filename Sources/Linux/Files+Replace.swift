@@ -67,6 +67,22 @@ extension Files {
 }
 
 extension Files {
+    /// Removes what `write`, `link` and `replaceContent` were writing into a folder when their process
+    /// was killed.
+    ///
+    /// What a living process of that number writes stays; the corresponding C function is `kill`.
+    package static func removeAbandoned(in folder: String) throws(SystemError) {
+        for name in try list(folder) {
+            guard let mark = name.firstRange(of: ".new."),
+                let writer = Int32(name[mark.upperBound...].prefix { $0 != "." }), writer > 0,
+                kill(writer, 0) < 0, errno == ESRCH
+            else { continue }
+            try remove("\(folder)/\(name)")
+        }
+    }
+}
+
+extension Files {
     /// Gives a part of a file back to the disk; it reads as zeros, and the file keeps its size.
     ///
     /// The corresponding C function is `fallocate(FALLOC_FL_PUNCH_HOLE)`; EOPNOTSUPP where the file

@@ -34,6 +34,18 @@ struct FilesTests {
         #expect(error?.description.contains("/proc/self/status") == true, "\(error as Any)")
     }
 
+    @Test func onlyWhatTheDeadWereWritingIsRemoved() throws {
+        try withFolder { folder in
+            // No process has a number beyond the kernel's largest.
+            let dead = ["a.json.new.4194999", "b.new.4194999.0f1e"]
+            let kept = ["a.json", "c.new.\(getpid())", "d.new", "e.new.x"]
+            for name in dead + kept { try Files.write("\(folder)/\(name)", "") }
+            try Files.removeAbandoned(in: folder)
+            #expect(try Files.list(folder).sorted() == kept)
+            try Files.removeAbandoned(in: "\(folder)/missing")
+        }
+    }
+
     @Test func nothingIsRenamedOverWhatIsThere() throws {
         try withFolder { folder in
             for name in ["one", "two"] { try Files.write("\(folder)/\(name)", name) }
