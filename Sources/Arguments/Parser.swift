@@ -67,8 +67,10 @@ struct Parser {
             path.append(next)
             return
         }
-        if path.count == 1, word == "help" { wantsHelp = true }
-        if wantsHelp { return }
+        if path.count == 1, word == "help" {
+            wantsHelp = true
+            return
+        }
         let known = command.subcommands.filter { !$0.isHidden }.flatMap { [$0.name] + $0.aliases }
         throw unknown("verb", word, nearest(word, among: known))
     }

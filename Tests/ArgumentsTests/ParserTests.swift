@@ -110,7 +110,7 @@ enum Sample {
     @Test(arguments: [
         ("--help", "tool"), ("help", "tool"), ("help wait", "tool wait"),
         ("-q help wait", "tool wait"), ("wait -h", "tool wait"),
-        ("-h image rm", "tool image rm"), ("help image", "tool image"), ("help nothing", "tool"),
+        ("-h image rm", "tool image rm"), ("help image", "tool image"), ("help help", "tool"),
         ("wait --for running --help", "tool wait"), ("wait -qh", "tool wait"),
     ])
     func help(_ line: String, _ verb: String) throws {
@@ -125,6 +125,7 @@ enum Sample {
     @Test(arguments: [
         ("wiat", "unknown verb 'wiat'", "Did you mean 'wait'?"),
         ("im", "unknown verb 'im'", "Did you mean 'image'?"),
+        ("help wiat", "unknown verb 'wiat'", "Did you mean 'wait'?"),
         ("secretl", "unknown verb 'secretl'", "See 'tool --help'."),
         ("image mr", "unknown verb 'mr'", "Did you mean 'rm'?"),
         ("image", "a verb is missing after 'tool image'", "See 'tool image --help'."),

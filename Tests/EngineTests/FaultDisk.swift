@@ -107,17 +107,20 @@ final class FaultStriker: Sendable {
         return program
     }
 
-    func strike(_ fault: Fault) async throws {
-        if fault.isNone { return }
+    /// Waits for the fault's moment; false when that never came.
+    func strike(_ fault: Fault) async throws -> Bool {
+        if fault.isNone { return false }
         switch fault.moment {
         case .milliseconds(let number): try await Task.sleep(for: .milliseconds(number))
         case .call:
-            guard let pid = try await stopped() else { return }
+            guard let pid = try await stopped() else { return false }
             defer { kill(pid, SIGCONT) }
             try Files.remove(trapped)
-            return try await happen(fault)
+            try await happen(fault)
+            return true
         }
         try await happen(fault)
+        return true
     }
 
     /// Waits until the program has stopped at its call; nil when it came to its end before.

@@ -120,10 +120,11 @@ final class FaultRun {
             }
             if output.exit == .code(0), let restored { model.replaced(by: restored) }
         }
-        try await strike.value
+        let hasStruck = try await strike.value
+        if !hasStruck, !fault.isNone { story[story.count - 1] += ", before that came" }
         try disk.empty()
         try await settle(before == "suspend" || step == .suspend, fault)
-        try await compare(content, isLasting: fault.isPower)
+        try await compare(content, isLasting: fault.isPower && hasStruck)
     }
 
     /// The command line of a step; nil for what the guest does.
