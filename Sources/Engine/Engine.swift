@@ -66,14 +66,9 @@ package struct Engine: Sendable {
                 try Files.remove("\(folder)/\(name)")
             }
         }
-        // Here others write under other locks.
-        for folder in [layout.root, layout.overrides, layout.networks, layout.run] {
+        // Here others write under other locks, or, as a supervisor does, under none.
+        for folder in [layout.root, layout.overrides, layout.networks, layout.run, files.run] {
             try Files.removeAbandoned(in: folder)
-        }
-        // A supervisor writes beside it, and holds no change lock.
-        let launch = Files.name(files.launch) + ".new"
-        for name in try Files.list(files.run) where name.hasPrefix(launch) {
-            try Files.remove("\(files.run)/\(name)")
         }
         await removeUnfinishedSnapshots(files)
         await completeRestore(files)
