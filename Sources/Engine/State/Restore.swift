@@ -237,6 +237,8 @@ extension Engine {
 
     private func restore(_ volume: ZVolume?, _ tag: String) async throws {
         guard let volume else { return }
+        // One that was killed has left its clone.
+        try await destroyZFS(volume.endRestore(tag))
         try await command(volume.beginRestore(tag))
         try await command(volume.copyBack(tag))
         try await command(volume.endRestore(tag))

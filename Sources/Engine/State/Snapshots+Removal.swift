@@ -99,7 +99,18 @@ extension Engine {
     private func removeZVolume(_ part: SnapshotRecord.DiskPart, _ tag: String) async throws {
         let dataset = part.place.prefix { $0 != "@" }
         guard let volume = ZVolume(device: "/dev/zvol/\(dataset)") else { return }
-        try await command(volume.remove(tag))
+        try await destroyZFS(volume.remove(tag))
+    }
+
+    /// Destroys what a killed run may not have made, or has destroyed already.
+    func destroyZFS(_ words: [String]) async throws {
+        do {
+            try await command(words)
+        } catch StoreError.failed(let what, let reason) {
+            let isGone = ["does not exist", "could not find any snapshots to destroy"]
+                .contains(where: reason.contains)
+            if !isGone { throw StoreError.failed(what: what, reason: reason) }
+        }
     }
 
     /// Drops a tag inside a qcow2 file, if it is there: through the hypervisor when that has it open.
