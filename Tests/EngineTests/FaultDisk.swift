@@ -56,11 +56,21 @@ struct FaultDisk: Sendable {
 
     func unmount() async throws {
         for _ in 0..<200 where Self.isMounted(folder) {
-            if umount2(folder, 0) == 0 { return }
+            if umount2(folder, 0) == 0 { break }
             try await Task.sleep(for: .milliseconds(20))
         }
         // Somebody is still in there: this takes it away from all but them.
         umount2(folder, Int32(MNT_DETACH))
+        // A mount namespace that a process of another test has made meanwhile holds it as well; as long
+        // as that lasts, whoever mounts the image gets the file system that has been shut down.
+        for _ in 0..<3000 where try isInUse() { try await Task.sleep(for: .milliseconds(20)) }
+    }
+
+    private func isInUse() throws -> Bool {
+        try Files.list("/sys/block").contains { name in
+            let backing = try? Files.readText("/sys/block/\(name)/loop/backing_file")
+            return backing == image + "\n"
+        }
     }
 
     private static func isMounted(_ folder: String) -> Bool {

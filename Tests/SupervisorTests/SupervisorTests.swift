@@ -46,7 +46,7 @@ import Testing
     ) async throws {
         let rig = try Rig(behaviour)
         try await rig.startAndBoot()
-        if behaviour.contains("agent "), !behaviour.contains("=") {
+        if behaviour.split(separator: " ").contains("agent") {
             try await rig.until("agent") { try await rig.control.status().agent }
         }
         let (method, seconds) = try await rig.control.stop(grace: grace)
