@@ -68,7 +68,8 @@ struct VolumeGuestTests {
     private func up(_ martlet: Martlet) async throws {
         let up = try await martlet("up")
         try #require(up.exit == .code(0), "\(up.text)\(up.errorText)\(martlet.traces())")
-        #expect(try await martlet("plan", "--check").exit == .code(0))
+        let plan = try await martlet("plan", "--check")
+        #expect(plan.exit == .code(0), "\(up.text)\(plan.text)\(plan.errorText)")
         // Logins are served before everything is mounted.
         #expect(try await martlet.inGuest("systemctl is-system-running --wait") == "running")
     }
