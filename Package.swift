@@ -38,7 +38,7 @@ let package = Package(
         .executableTarget(name: "martlet", dependencies: ["Commands"], swiftSettings: strict),
         room(
             "Commands", "Arguments", "Engine", "Planning", "Images", "Hypervisors", "Networking",
-            "Storage", "Supervisor", "Fleets", "Linux"),
+            "Storage", "Supervisor", "Imports", "Fleets", "Linux"),
         room("Arguments"),
         room(
             "Engine", "Planning", "Images", "Hypervisors", "Networking", "Storage", "Supervisor",
@@ -50,12 +50,14 @@ let package = Package(
         room("Networking", "Fleets", "Linux", "CNftables"),
         room("Storage", "Fleets", "Linux", "CStorage"),
         room("Planning", "Fleets"),
+        room("Imports", "Fleets", "CExpat"),
         room("Fleets", "CYaml"),
         // Tests hash images and backups, for which unoptimised code takes a hundred times as long.
         room(
             "Linux", "CLinux", settings: [.unsafeFlags(["-O"], .when(configuration: .debug))]),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
         .target(name: "CStorage"),
+        .target(name: "CExpat"),
         .systemLibrary(
             name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(name: "CNftables"),
@@ -68,6 +70,7 @@ let package = Package(
         tests("Fleets"),
         tests("Linux"),
         tests("Planning", "Fleets"),
+        tests("Imports", "Fleets", "Linux", exclude: ["Goldens"]),
         .testTarget(
             name: "GuestTests", dependencies: ["Support", "Fleets", "Linux", "martlet"],
             swiftSettings: strict),

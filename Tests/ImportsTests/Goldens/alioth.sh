@@ -1,0 +1,1 @@
+exec -a "microvm@al" /nix/store/a/bin/alioth run --memory size=512M,backend=memfd --num-cpu 2 -k '/nix/store/k/bzImage' -i /nix/store/i/initrd -c 'console=ttyS0' --entropy --blk 'path=/nix/store/s.erofs,readonly=true' --blk 'path=/srv/al.img,readOnly=false' --net 'if_name=vm-al,mac=02:00:00:00:00:61,queue_pairs=2,mtu=1500' --vsock vhost,cid=14

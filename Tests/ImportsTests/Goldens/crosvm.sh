@@ -1,0 +1,2 @@
+rm -f cv.sock
+exec -a "microvm@cv" '/nix/store/c/bin/crosvm' 'run' '-m' '512' '-c' '1' '--serial' 'type=stdout,console=true,stdin=true' '-p' 'console=ttyS0 reboot=k panic=1' '--no-balloon' '-r' '/nix/store/s.erofs' '-s' 'cv.sock' '--block' '/srv/cv.img,o_direct=false,ro=true,id=cvdata' '--vhost-user' 'type=fs,socket=cv-virtiofs-docs.sock' '--shared-dir' '/srv/p9:p9:type=p9' '--net' 'tap-name=vm-cv,mac=02:00:00:00:00:51' '--vsock' '12' '--initrd' '/nix/store/i/initrd' '/nix/store/k/vmlinux' --vfio /sys/bus/pci/devices/0000:04:00.0,iommu=viommu

@@ -1,0 +1,2 @@
+export HOME=$PWD
+exec -a "microvm@kt" /nix/store/k/bin/lkvm run --name 'kt' -m 256 -c 1 --console serial --rng -k '/nix/store/x/bzImage' -i /nix/store/i/initrd -p 'console=ttyS0 reboot=k panic=1 foo=bar' -d '/nix/store/s.erofs,ro' --balloon -d 'image,ro' -d '/srv/kt.img' --9p '/srv/kt,kt' -n 'mode=user,tapif=q,guest_mac=02:00:00:00:00:41' -n mode=tap,tapif=vm-kt,guest_mac=02:00:00:00:00:42 '--vfio-pci=0000:03:00.0' --vsock 9
