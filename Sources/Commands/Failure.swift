@@ -3,6 +3,7 @@ import Arguments
 import Engine
 package import Fleets
 import Images
+import Imports
 import Linux
 import Networking
 import Storage
@@ -137,6 +138,15 @@ extension Failure {
         }
     }
 
+    private init(_ error: ImportError) {
+        switch error {
+        case .missingLibrary(_, let package):
+            self.init(.unavailable, error.description, hint: Failure.install(package))
+        case .malformed, .unsuitable: self.init(.invalidFleet, error.description)
+        case .missing: self.init(.notFound, error.description)
+        }
+    }
+
     private init(_ error: SnapshotError) {
         switch error {
         case .badName: self.init(.usage, error.description)
@@ -198,6 +208,7 @@ extension Failure {
         case let share as ShareError: self.init(share)
         case let network as NetworkError: self.init(network)
         case let backup as BackupError: self.init(backup)
+        case let error as ImportError: self.init(error)
         case is CancellationError: self.init(.failed, "interrupted")
         default: self.init(.failed, "\(error)")
         }

@@ -23,6 +23,7 @@ extension Commands {
                 [
                     InitVerb.command, ValidateVerb.command, ShowVerb.command,
                     SchemaVerb.command, PlanVerb.command, UpVerb.command, LifecycleVerbs.down,
+                    ImportVerbs.command,
                 ]),
             .init(
                 "LIFECYCLE",

@@ -2,16 +2,16 @@
 package import Fleets
 
 /// A key whose meaning Martlet reads and checks but cannot carry out yet.
-struct Unavailable: Equatable {
-    let field: String
-    let reason: String
+package struct Unavailable: Equatable {
+    package let field: String
+    package let reason: String
 }
 
 /// Whether Martlet can carry out everything that a VM asks for.
 package func isAvailable(_ vm: VM) -> Bool { unavailable(vm).isEmpty }
 
 /// What a VM asks for that is not available yet, by key; ignoring it would be a lie.
-func unavailable(_ vm: VM) -> [Unavailable] {
+package func unavailable(_ vm: VM) -> [Unavailable] {
     let plain = VM()
     var found: [Unavailable] = []
     func check(_ field: String, _ isAsked: Bool, _ what: String) {

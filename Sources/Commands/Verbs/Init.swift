@@ -18,7 +18,7 @@ enum InitVerb {
         let folder = arguments[folder] ?? "."
         let path = folder == "." ? "fleet.yaml" : "\(folder)/fleet.yaml"
         try Files.makeFolder(folder)
-        try write(starter(for: path), to: path)
+        try write(starter(for: path), to: path, elsewhere: "Name another folder: martlet init DIR")
         if printer.isJSON {
             printer.document(["file": .string(path)])
         } else {
@@ -27,8 +27,8 @@ enum InitVerb {
         }
     }
 
-    private static func write(_ text: String, to path: String) throws {
-        // Complete or not at all, and never over a file that somebody wrote.
+    /// Writes a file for people: complete or not at all, and never over one that somebody wrote.
+    static func write(_ text: String, to path: String, elsewhere hint: String) throws {
         let temporary = "\(path).new"
         try Files.write(temporary, text, mode: 0o644)
         do {
@@ -38,7 +38,7 @@ enum InitVerb {
             guard error.isExisting else { throw error }
             throw Failure(
                 .failed, "'\(path)' exists already and was not touched",
-                hint: "Name another folder: martlet init DIR")
+                hint: hint)
         }
     }
 
