@@ -36,7 +36,7 @@ func isHostName(_ text: some StringProtocol) -> Bool {
 }
 
 /// A name of a VM, network, volume and so on: a-z, 0-9 and inner hyphens, at most 32 characters.
-func isName(_ text: String) -> Bool {
+package func isName(_ text: String) -> Bool {
     (1...32).contains(text.utf8.count) && !text.hasPrefix("-") && !text.hasSuffix("-")
         && text.utf8.allSatisfy {
             isLetterOrDigit($0) && !(UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0)

@@ -65,7 +65,7 @@ package struct Scope {
 }
 
 /// The known names that are nearest to a mistyped one, ready to append to a message.
-func nearest(_ name: String, in known: some Sequence<String>) -> String {
+package func nearest(_ name: String, in known: some Sequence<String>) -> String {
     let best = known.map { ($0, distance(name.lowercased(), $0.lowercased())) }.min {
         ($0.1, $0.0) < ($1.1, $1.0)
     }
