@@ -49,6 +49,7 @@ let package = Package(
         room("Hypervisors", "Fleets", "Linux"),
         room("Networking", "Fleets", "Linux", "CNftables"),
         room("Storage", "Fleets", "Linux", "CStorage"),
+        room("Secrets", "Fleets", "Linux", "CCrypto"),
         room("Planning", "Fleets"),
         room("Imports", "Fleets", "CExpat"),
         room("Fleets", "CYaml"),
@@ -58,6 +59,7 @@ let package = Package(
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
         .target(name: "CStorage"),
         .target(name: "CExpat"),
+        .target(name: "CCrypto"),
         .systemLibrary(
             name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(name: "CNftables"),
@@ -81,6 +83,7 @@ let package = Package(
         tests("Commands", "Arguments", "Engine", "Fleets", "Linux", "Networking"),
         tests("Engine", "Images", "Networking", "Supervisor", "Fleets", "Linux", "Support"),
         tests("Storage", "Fleets", "Linux", "Support"),
+        tests("Secrets", "Fleets", "Linux", "CCrypto", "Support"),
         tests(
             "Networking", "Fleets", "Linux", "Support",
             exclude: ["Lab/frames.py", "Lab/probe.py"]),
