@@ -38,11 +38,11 @@ let package = Package(
         .executableTarget(name: "martlet", dependencies: ["Commands"], swiftSettings: strict),
         room(
             "Commands", "Arguments", "Engine", "Planning", "Images", "Hypervisors", "Networking",
-            "Storage", "Supervisor", "Imports", "Fleets", "Linux"),
+            "Secrets", "Storage", "Supervisor", "Imports", "Fleets", "Linux"),
         room("Arguments"),
         room(
-            "Engine", "Planning", "Images", "Hypervisors", "Networking", "Storage", "Supervisor",
-            "Fleets", "Linux"),
+            "Engine", "Planning", "Images", "Hypervisors", "Networking", "Secrets", "Storage",
+            "Supervisor", "Fleets", "Linux"),
         room("Supervisor", "Hypervisors", "Fleets", "Linux"),
         room("Images", "Fleets", "Linux", plugins: ["GuestPrograms"]),
         .plugin(name: "GuestPrograms", capability: .buildTool()),

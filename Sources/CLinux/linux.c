@@ -5,6 +5,7 @@
 #include <crypt.h>
 #include <errno.h>
 #include <linux/close_range.h>
+#include <linux/magic.h>
 #include <linux/sched.h>
 #include <net/if.h>
 // After sys/ioctl.h, which CLinux.h includes: its numbers are made with _IOW.
@@ -17,6 +18,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
@@ -340,4 +342,10 @@ int ml_enter_network(int namespace_fd) { return setns(namespace_fd, CLONE_NEWNET
 
 int ml_punch_hole(int file, int64_t offset, int64_t length) {
     return fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) < 0 ? -errno : 0;
+}
+
+int ml_is_in_memory(const char *path) {
+    struct statfs info;
+    if (statfs(path, &info) < 0) return -errno;
+    return info.f_type == TMPFS_MAGIC || info.f_type == RAMFS_MAGIC;
 }

@@ -24,6 +24,11 @@ extension Candidates {
         return names
     }
 
+    /// The names of the fleet's secrets.
+    static let secrets = Candidates.found { arguments in
+        (declaredFleet(arguments)?.secrets ?? []).map { Candidate($0.name, $0.place) }
+    }
+
     /// The names of images that are declared, or that exist under ROOT.
     static let images = Candidates.found { arguments in
         let declared = declaredFleet(arguments)?.images.map(\.name) ?? []

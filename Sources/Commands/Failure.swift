@@ -6,6 +6,7 @@ import Images
 import Imports
 import Linux
 import Networking
+import Secrets
 import Storage
 
 /// The exit codes that scripts rely on.
@@ -157,6 +158,27 @@ extension Failure {
         }
     }
 
+    private init(_ error: SecretError) {
+        switch error {
+        case .system(let system): self.init(system)
+        case .missingTool(_, let package):
+            self.init(.unavailable, error.description, hint: Failure.install(package))
+        case .missing, .noSuchKey: self.init(.notFound, error.description)
+        case .invalidName: self.init(.usage, error.description)
+        case .unusable, .undecryptable, .damaged, .unsupported, .empty, .tooLarge, .noSpace,
+            .cancelled:
+            self.init(.failed, error.description)
+        }
+    }
+
+    private init(_ error: SecretFailure) {
+        switch error {
+        case .unknown: self.init(.notFound, error.description)
+        case .notInMemory: self.init(.hostNotReady, error.description)
+        case .noSource, .noFleet, .notOurs: self.init(.failed, error.description)
+        }
+    }
+
     private init(_ error: ShareError) {
         switch error {
         case .noDaemon: self.init(.unavailable, error.description)
@@ -205,6 +227,8 @@ extension Failure {
             } else {
                 self.init(.failed, clone.description)
             }
+        case let secret as SecretError: self.init(secret)
+        case let secret as SecretFailure: self.init(secret)
         case let share as ShareError: self.init(share)
         case let network as NetworkError: self.init(network)
         case let backup as BackupError: self.init(backup)

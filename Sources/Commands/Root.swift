@@ -39,7 +39,7 @@ extension Commands {
                 [
                     AccessVerbs.ssh, AccessVerbs.exec, AccessVerbs.copy, ConsoleVerbs.console,
                     ConsoleVerbs.logs, RunVerb.command,
-                    PasswdVerb.command, AccessVerbs.connect,
+                    PasswdVerb.command, SecretVerbs.secret, AccessVerbs.connect,
                 ]),
             .init("IMAGES", [ImageVerbs.build, ImageVerbs.images, ImageVerbs.image]),
             .init(

@@ -17,8 +17,12 @@ extension Engine {
         await releaseEnded(of: fleet.name)
         var networkFailure: (any Error)?
         do { try await declareNetworks(of: fleet) } catch { networkFailure = error }
-        let failures = failures.merging(networkFailures(networkFailure, of: fleet)) { old, _ in old
-        }
+        var secretFailure: (any Error)?
+        do { try declareSecrets(of: fleet) } catch { secretFailure = error }
+        let failures = failures.merging(
+            failing(fleet.vms.filter(\.isOnNetwork), networkFailure)
+                + failing(fleet.vms.filter { !$0.secretCredentials.isEmpty }, secretFailure)
+        ) { old, _ in old }
         return await withTaskGroup(of: Outcome.self) { group in
             for step in plan.steps {
                 group.addTask {
@@ -44,11 +48,10 @@ extension Engine {
         }
     }
 
-    /// What could not be made of the networks concerns the VMs that are on them.
-    private func networkFailures(_ error: (any Error)?, of fleet: Fleet) -> [String: any Error] {
-        guard let error else { return [:] }
-        let vms = fleet.vms.filter(\.isOnNetwork).map(\.name)
-        return Dictionary(uniqueKeysWithValues: vms.map { ($0, error) })
+    /// What could not be made for all concerns the VMs that need it.
+    private func failing(_ vms: [VM], _ error: (any Error)?) -> [(String, any Error)] {
+        guard let error else { return [] }
+        return vms.map { ($0.name, error) }
     }
 
     private func carryOut(
@@ -62,6 +65,7 @@ extension Engine {
             try await checkForwards(step, of: fleet)
             try await checkVolumes(step, of: fleet)
             try await checkShares(step, of: fleet)
+            try await checkSecrets(step, of: fleet)
             let (vm, digest) = await kept(fleet.vm(step.vm), digest)
             let detail = try await changing(step.vm) { files in
                 var detail = "done"
@@ -128,12 +132,15 @@ extension Engine {
     }
 
     /// Writes whose VM it is, and its next generation unless it is the current one already.
+    ///
+    /// `origin` is the fleet of the VM that this one is a throw-away copy of.
     func declare(
-        _ vm: VM, fleet: String?, digest: String, _ files: VMLayout
+        _ vm: VM, fleet: String?, origin: String? = nil, digest: String, _ files: VMLayout
     ) async throws {
         try setAsideDamaged(vm.name)
         if try store.record(vm.name) == nil {
-            let record = VMRecord(name: vm.name, fleet: fleet, createdAt: Clock.now())
+            let record = VMRecord(
+                name: vm.name, fleet: fleet, createdAt: Clock.now(), origin: origin)
             try RecordFile.write(record, to: files.record)
             Checkpoint.pass()
         }
@@ -204,7 +211,7 @@ extension Engine {
         }
         let uuid = generation.vm.uuid?.text
         let identity = try await Identity.ensure(files, uuid: uuid, user: user)
-        return try superviseSpec(generation, identity, files)
+        return try await superviseSpec(generation, identity, files).spec
     }
 }
 

@@ -2,6 +2,7 @@
 import Glibc
 package import Images
 import Linux
+import Secrets
 
 /// Carries plans out, and does to single VMs what the verbs ask.
 ///
@@ -70,6 +71,7 @@ package struct Engine: Sendable {
         for folder in [layout.root, layout.overrides, layout.networks, layout.run, files.run] {
             try Files.removeAbandoned(in: folder)
         }
+        try secretStore.removeUnfinished()
         await removeUnfinishedSnapshots(files)
         await completeRestore(files)
         await removeImported(files)

@@ -4,6 +4,7 @@ import Glibc
 import Hypervisors
 import Images
 import Linux
+import Secrets
 import Supervisor
 
 extension Engine {
@@ -33,8 +34,9 @@ extension Engine {
             try Files.remove(files.runRecord)
         }
         try await prepareShares(generation.vm, files, user: user)
-        var spec = try superviseSpec(generation, identity, files)
+        var (spec, given) = try await superviseSpec(generation, identity, files)
         spec.resume = resuming ? files.memory : nil
+        if !given.isEmpty { try Files.write(files.givenSecrets, encoded(given), mode: 0o600) }
         Checkpoint.pass()
         try await attach(generation.vm, fleet: fleet, files)
         Checkpoint.pass()
@@ -58,10 +60,11 @@ extension Engine {
         return (generation, identity)
     }
 
-    /// What a supervisor is to do for a generation, with the files that its hypervisor reads.
+    /// What a supervisor is to do for a generation, with the files that its hypervisor reads, and a
+    /// note of the secrets in these.
     func superviseSpec(
         _ generation: GenerationRecord, _ identity: Identity, _ files: VMLayout
-    ) throws -> SuperviseSpec {
+    ) async throws -> (spec: SuperviseSpec, given: [GivenSecret]) {
         let vm = generation.vm
         let user = identity.user
         guard let image = try images.resolve(generation.imageDigest) else {
@@ -69,13 +72,15 @@ extension Engine {
         }
         let boot = images.bootFiles(image)
         try checkReach(vm.name, ([boot.kernel] + boot.layers).map(Files.parent), by: user)
-        return MachinePlan(
+        let (secrets, given) = try await secretsToGive(vm, files)
+        if !secrets.isEmpty { try checkInMemory(vm.name, files.credentials) }
+        let plan = MachinePlan(
             generation: generation, files: files, uuid: identity.uuid,
             accelerator: accelerator(for: vm), hypervisor: try hypervisor(), boot: boot,
-            entries: try writeEntries(vm, identity, image, files, user: user),
+            entries: try writeEntries(vm, identity, image, secrets, files, user: user),
             oemStringFiles: try writeOEMStrings(vm, files, user: user),
-            isRestricted: isVerifier(vm.name)
-        ).superviseSpec()
+            isRestricted: isVerifier(vm.name))
+        return (plan.superviseSpec(), given)
     }
 
     /// Refuses folders that a VM's own user cannot pass; its supervisor would say less, and later.
@@ -118,13 +123,15 @@ extension Engine {
 
     /// The guest's identity and credentials as files that only the VM's user can read.
     private func writeEntries(
-        _ vm: VM, _ identity: Identity, _ image: ImageManifest, _ files: VMLayout, user: UInt32?
+        _ vm: VM, _ identity: Identity, _ image: ImageManifest, _ secrets: [String: SecretBytes],
+        _ files: VMLayout, user: UInt32?
     ) throws -> [LaunchSpec.FirmwareEntry] {
         let fleet = try store.record(vm.name)?.fleet
         let settings = try fleet.map { try store.networkSettings($0) } ?? NetworkSettings()
-        let guest = GuestIdentity(
+        var guest = GuestIdentity(
             vm, settings, identity: identity, imageDigest: image.digest,
             defaultKeys: Engine.ownKeys())
+        for (name, value) in secrets { guest.credentials[name] = value.bytes }
         return try guest.firmwareEntries().enumerated().map { index, entry in
             let path = "\(files.credentials)/entry-\(index)"
             try write(path, entry.content, ownedBy: user)

@@ -83,6 +83,15 @@ extension Files {
 }
 
 extension Files {
+    /// Whether what is written below a folder stays in memory: on tmpfs or ramfs.
+    ///
+    /// The corresponding C function is `statfs`.
+    package static func isInMemory(_ folder: String) throws(SystemError) -> Bool {
+        try checkNegative("statfs \(folder)", ml_is_in_memory(folder)) == 1
+    }
+}
+
+extension Files {
     /// Gives a part of a file back to the disk; it reads as zeros, and the file keeps its size.
     ///
     /// The corresponding C function is `fallocate(FALLOC_FL_PUNCH_HOLE)`; EOPNOTSUPP where the file

@@ -31,7 +31,6 @@ package func unavailable(_ vm: VM) -> [Unavailable] {
     check(
         "limits.network", vm.limits.network != nil && !vm.isOnNetwork,
         "a limit of the network 'user'")
-    check("credentials", vm.credentials.values.contains { $0.secret != nil }, "secrets")
     check("vsock", vm.vsock != .auto && vm.vsock != .off, "vsock")
     check("devices", !vm.devices.isEmpty, "devices of the host")
     check("tpm", vm.tpm, "a virtual TPM")

@@ -106,7 +106,8 @@ private struct Planner {
         let base = observed.phase.isLive ? observed.running ?? applied : applied
         let changes = changes(from: base)
         return observed.phase.isLive
-            ? live(changes + networkChanges(), applied: applied) : stopped(changes)
+            ? live(changes + networkChanges() + secretChanges(), applied: applied)
+            : stopped(changes)
     }
 
     private func refusals() -> [Change] {
@@ -198,6 +199,15 @@ private struct Planner {
                 vm: vm.name, action: action(for: change.consequence),
                 consequence: change.consequence, field: change.field, from: change.from,
                 to: change.to, reason: explanation(change.consequence))
+        }
+    }
+
+    /// A guest gets its credentials at its start.
+    private func secretChanges() -> [Change] {
+        observed.staleSecrets.sorted().map { name in
+            Change(
+                vm: vm.name, action: .restart, consequence: .restart, field: "secrets.\(name)",
+                reason: "it has a new value, and " + explanation(.restart))
         }
     }
 

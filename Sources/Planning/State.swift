@@ -67,6 +67,8 @@ package struct ObservedVM: Sendable, Equatable {
     package var failedImages: [String: String] = [:]
     /// What is known of an upgrade that has no verdict yet.
     package var upgrade: Upgrade?
+    /// Secrets of which it runs with another value than there is now.
+    package var staleSecrets: [String] = []
 
     /// An upgrade without a verdict.
     package enum Upgrade: Sendable, Equatable {

@@ -39,7 +39,8 @@ package enum SecretError: Error, Equatable, CustomStringConvertible {
             "\(name) has more than \(limit / 1024) KiB, which is as much as a secret may have: hand "
                 + "larger things to a VM as a share"
         case .invalidName(let name):
-            "'\(name)' is no name of a fleet or a secret: a-z, 0-9 and inner hyphens, at most 32"
+            "'\(name)' is no name of a secret: use 1 to 64 letters, digits, '-', '_' and '.', and begin "
+                + "with none of the last"
         case .noSpace(let path): "no space left on the disk that holds \(path)"
         case .cancelled: "interrupted"
         case .system(let error): error.description

@@ -35,6 +35,15 @@ package struct SecretReader: Sendable {
             ?? (given("XDG_CONFIG_HOME") ?? home + "/.config") + "/sops/age/keys.txt"
     }
 
+    /// The file that a source is read from; nil for one that is generated.
+    package func file(of source: Secret.Source) -> String? {
+        switch source {
+        case .age(let path, _), .sops(let path, _), .file(let path), .systemdCreds(let path):
+            expanded(path)
+        case .generate: nil
+        }
+    }
+
     /// The value of a secret, now.
     ///
     /// A generated one is made anew with each call: `SecretStore.generated` makes it once. Relative

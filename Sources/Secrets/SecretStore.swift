@@ -27,6 +27,9 @@ package struct SecretStore: Sendable {
         tools = Tools(searchPath: searchPath)
     }
 
+    /// Where a value is kept, or will be.
+    package func file(fleet: String, name: String) -> String { "\(folder)/\(fleet)/\(name).age" }
+
     /// The value, or nil when there is none.
     package func value(
         fleet: String, name: String
@@ -89,7 +92,7 @@ package struct SecretStore: Sendable {
     package func names(fleet: String) throws(SecretError) -> [String] {
         let folder = try folder(fleet)
         return try secret(folder) { () throws(SystemError) in try Files.list(folder) }
-            .filter { $0.hasSuffix(".age") }.map { String($0.dropLast(4)) }.filter(isName)
+            .filter { $0.hasSuffix(".age") }.map { String($0.dropLast(4)) }.filter(isSecretName)
     }
 
     /// When a value was last set or made, in seconds since 1970; nil when there is none.
@@ -143,7 +146,7 @@ extension SecretStore {
     }
 
     private func path(_ fleet: String, _ name: String) throws(SecretError) -> String {
-        guard isName(name) else { throw .invalidName(name) }
+        guard isSecretName(name) else { throw .invalidName(name) }
         return "\(try folder(fleet))/\(name).age"
     }
 
@@ -209,6 +212,9 @@ extension SecretStore {
         }
     }
 }
+
+/// A name as a fleet file takes it; with a dot at its beginning it would be another folder.
+private func isSecretName(_ name: String) -> Bool { isWord(name, 64) && !name.hasPrefix(".") }
 
 /// HMAC (RFC 2104).
 enum HMAC {

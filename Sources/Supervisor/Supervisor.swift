@@ -66,6 +66,7 @@ package final class Supervisor {
             guard onMainThread() else {
                 throw SupervisorError.notMainThread
             }
+            forbidCores()
             let signals = try Signals.pipe([SIGTERM, SIGINT])
             Signals.ignoreBrokenPipes()
             signal(SIGHUP, SIG_IGN)
@@ -80,6 +81,14 @@ package final class Supervisor {
             if case SupervisorError.alreadyRunning = error { return 75 }
             return 1
         }
+    }
+
+    /// No core file of ours or of the hypervisor's: it would hold the guest's secrets.
+    ///
+    /// The corresponding C function is `setrlimit`.
+    private static func forbidCores() {
+        var none = rlimit(rlim_cur: 0, rlim_max: 0)
+        setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
     }
 
     private init(

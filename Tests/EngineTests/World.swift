@@ -27,14 +27,16 @@ final class World {
     }()
 
     /// `behaviour` is FAKE_VMM's; `below` is a path between the temporary folder and ROOT, where
-    /// `prepare` may put something.
+    /// `prepare` may put something; `inMemory` puts RUN where it is on a host.
     init(
         _ behaviour: String = "boot=0.01 agent", below: String = "", image: Bool = true,
+        inMemory: Bool = false,
         prepare: (String) async throws -> Void = { _ in }
     ) async throws {
         var template = Array("/tmp/martlet-world-XXXXXX".utf8CString)
         folder = try #require(mkdtemp(&template).map { String(cString: $0) })
-        layout = Layout(root: "\(folder)\(below)/root", run: "\(folder)\(below)/run")
+        let run = inMemory ? "/dev/shm/\(Files.name(folder))" : "\(folder)\(below)/run"
+        layout = Layout(root: "\(folder)\(below)/root", run: run)
         // Each VM runs as a user of its own, who must get here.
         try Files.setMode(folder, 0o755)
         // The checkout may lie where they cannot.
@@ -53,6 +55,7 @@ final class World {
     deinit {
         for process in processes { kill(process, SIGKILL) }
         try? Files.remove(folder)
+        try? Files.remove(layout.run)
     }
 
     /// Decides how hypervisors behave that are started from now on.
@@ -147,9 +150,9 @@ final class World {
     /// Runs what must succeed.
     @discardableResult
     func must(
-        _ words: String..., location: SourceLocation = #_sourceLocation
+        _ words: String..., input: String = "", location: SourceLocation = #_sourceLocation
     ) async throws -> Output {
-        let output = try await program(words).capture()
+        let output = try await program(words).capture(input: Array(input.utf8))
         #expect(
             output.exit == .code(0), "\(words): \(output.text)\(output.errorText)",
             sourceLocation: location)

@@ -15,6 +15,8 @@ struct BootedGuest: SuiteTrait, TestScoping {
     static func fleet(port: UInt16, _ keys: String = "disk: 1GiB") -> String {
         """
         fleet: tests
+        secrets:
+          made: { generate: hex32 }
         vms:
           guest:
             vcpu: 2
@@ -23,6 +25,7 @@ struct BootedGuest: SuiteTrait, TestScoping {
             boot: { deadline: 3m }
             health: { exec: "true", interval: 2s, timeout: 10s, startup: 3m }
             ssh: { authorizedKeys: ["KEY"] }
+            credentials: { made: { secret: made } }
             \(keys)
         """
     }

@@ -33,7 +33,7 @@ struct GuestShares {
     private var daemons: [Int32] {
         ((try? Files.list("/proc")) ?? []).compactMap { Int32($0) }.filter { pid in
             (try? Files.readText("/proc/\(pid)/cmdline"))?
-                .contains("source=\(martlet.folder.path)/run/guest/shares/0") == true
+                .contains("source=\(martlet.run)/guest/shares/0") == true
         }
     }
 

@@ -134,6 +134,29 @@ struct GuestTests {
                 == Files.readText(identity + "/machine-id").trimmed)
     }
 
+    @Test func isGivenItsSecretForItsServicesAlone() async throws {
+        let value = try await martlet("secret", "show", "made", "--reveal").text
+        #expect(value.utf8.count == 32)
+        #expect(try await martlet.inGuest("systemd-creds --system cat HOST-made") == value)
+        let service =
+            "systemd-run -q --wait --pipe -p DynamicUser=yes -p LoadCredential=key:HOST-made "
+            + "sh -c 'cat \"$CREDENTIALS_DIRECTORY/key\"'"
+        #expect(try await martlet.inGuest(service) == value)
+        let other = try await martlet(
+            "exec", "guest", "--", "setpriv", "--reuid=65534", "--clear-groups", "--", "sh", "-c",
+            "cat /run/credentials/@system/HOST-made || cat /sys/firmware/qemu_fw_cfg/by_name/opt/"
+                + "io.systemd.credentials/HOST-made/raw")
+        #expect(other.exit != .code(0) && !other.text.contains(value))
+        // In the host's memory alone, and not in what QEMU or the disks keep.
+        let run = try await Program(
+            "/bin/grep", ["-rlF", value, martlet.root, martlet.run]
+        ).capture()
+        #expect(
+            run.text.split(separator: "\n").allSatisfy { $0.hasPrefix(martlet.run + "/guest/cred") }
+        )
+        #expect(run.text.contains("/credentials/"))
+    }
+
     @Test func letsInWhoHasAKeyAndNobodyElse() async throws {
         func login(_ user: String, _ command: String) async throws -> Output {
             let ssh = try #require(findProgram("ssh"))

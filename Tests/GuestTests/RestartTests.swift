@@ -65,7 +65,7 @@ struct RestartTests {
         let ways = ["shut down by its agent", "shut down by the power button"]
         #expect(ways.contains(result?["detail"]?.string ?? ""), "\(stop.text)")
         #expect(try await martlet.listed()["state"] == "stopped")
-        #expect(!Files.exists(martlet.folder.path + "/run/guest"))
+        #expect(!Files.exists(martlet.run + "/guest"))
         try shares.expectNothing()
     }
 

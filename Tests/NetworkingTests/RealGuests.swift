@@ -87,7 +87,7 @@ struct RealGuests: SuiteTrait, TestScoping {
             let links = try await lab.sh("host", "ip -br link").text
             #expect(!links.contains("mb-") && !links.contains("mv-") && !links.contains("mi-"))
             #expect(try await lab.sh("host", "nft list ruleset").text == "")
-            let run = martlet.folder.path + "/run/.networks"
+            let run = martlet.run + "/.networks"
             #expect(try Files.list(run).isEmpty)
             let servers = RunningProcess.all { words in
                 words.contains { $0.contains(martlet.folder.path) }

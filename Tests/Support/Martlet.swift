@@ -8,8 +8,8 @@ package import Linux
 package final class TemporaryFolder: Sendable {
     package let path: String
 
-    package init() throws {
-        path = "/tmp/martlet-test-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
+    package init(in parent: String = "/tmp") throws {
+        path = "\(parent)/martlet-test-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
         try Files.makeFolder(path, mode: 0o755)
     }
 
@@ -44,7 +44,10 @@ package func freePort() throws -> UInt16 {
 /// The program that was built with the tests, run for real in a world of its own.
 package struct Martlet: Sendable {
     package let folder: TemporaryFolder
+    private let memory: TemporaryFolder
     package var root: String { folder.path + "/root" }
+    /// In memory, as it is on a host.
+    package var run: String { memory.path + "/run" }
 
     /// The folder of this test's executable holds the product as well.
     package static let products: String = {
@@ -52,12 +55,15 @@ package struct Martlet: Sendable {
         return Files.parent(path)
     }()
 
-    package init() throws { folder = try TemporaryFolder() }
+    package init() throws {
+        folder = try TemporaryFolder()
+        memory = try TemporaryFolder(in: "/dev/shm")
+    }
 
     package var environment: [String] {
         [
             "PATH=\(Martlet.products):/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(folder.path)",
-            "MARTLET_ROOT=\(root)", "MARTLET_RUN=\(folder.path)/run", "LC_ALL=C.UTF-8",
+            "MARTLET_ROOT=\(root)", "MARTLET_RUN=\(run)", "LC_ALL=C.UTF-8",
             "TERM=xterm",
         ]
     }

@@ -121,9 +121,13 @@ extension Session {
         }
         let (reports, warnings) = try await engine.observer.observeAll()
         for warning in warnings { printer.warning(warning) }
+        var vms = reports.map(\.vm)
+        for index in vms.indices where vms[index].phase.isLive {
+            vms[index].staleSecrets = await engine.staleSecrets(vms[index].name, in: fleet)
+        }
         return Planning.plan(
             from: State(
-                vms: reports.map(\.vm), networks: try engine.store.networkSettings(fleet.name),
+                vms: vms, networks: try engine.store.networkSettings(fleet.name),
                 hasPrivilege: engine.isRoot), to: fleet,
             only: names.isEmpty ? nil : Set(names), start: start
         ) { vm in engine.desiredImage(of: vm, in: fleet) }

@@ -112,7 +112,8 @@ extension Engine {
             _ = try await makeVM(
                 of: unpacked, vm, from: unpacked.header.id, keepIdentity: false, files)
             try Files.remove(files.staging)
-            try await declare(vm, fleet: nil, digest: digest, files)
+            try await declare(
+                vm, fleet: nil, origin: unpacked.header.fleet, digest: digest, files)
             let seconds = try await launch(trial, files)
             try await awaitTurn(trial)
             return seconds

@@ -11,6 +11,8 @@ struct VMRecord: Codable, Equatable {
     /// The fleet that declares it; a throw-away VM of `run` has none.
     let fleet: String?
     let createdAt: Int64
+    /// The fleet whose secrets a throw-away copy of one of its VMs is given.
+    var origin: String?
 }
 
 /// One applied configuration of a VM: `generations/N.json`.

@@ -148,7 +148,7 @@ func endpoint(_ text: String) -> (address: IPAddress, port: UInt16)? {
     return IPAddress(String(host)).map { ($0, port) }
 }
 
-func isWord(_ text: String, _ limit: Int) -> Bool {
+package func isWord(_ text: String, _ limit: Int) -> Bool {
     (1...limit).contains(text.utf8.count) && text.utf8.allSatisfy(isWordByte)
 }
 
