@@ -134,13 +134,13 @@ struct SopsRules {
     private func matches(
         _ keys: [String], _ pattern: String, _ name: String, _ path: String
     ) throws(SecretError) -> Bool {
-        guard let regex = Pattern(pattern) else {
+        guard let regex = try? Regex(pattern).matchingSemantics(.unicodeScalar) else {
             throw .unsupported(
                 path: path,
                 reason:
                     "its rule 'sops.\(name)' is a regular expression that is not understood here; "
                     + "choose a simpler one, or a suffix")
         }
-        return keys.contains(where: regex.isFound)
+        return keys.contains { $0.firstMatch(of: regex) != nil }
     }
 }

@@ -93,18 +93,17 @@ enum SopsScalar: Equatable {
 
     /// By the very expression of sops's reader of YAML.
     private static func isFloat(_ text: String) -> Bool {
-        Pattern.matches(#"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"#, text)
+        text.wholeMatch(of: #/[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?/#) != nil
     }
 
     private static func time(_ text: String) -> SopsScalar? {
-        // Most values are none, and no expression is worth its time for them.
-        guard text.utf8.dropFirst(4).first == UInt8(ascii: "-") else { return nil }
-        if Pattern.matches("[0-9]{4}-[0-9]{2}-[0-9]{2}", text) {
+        if text.wholeMatch(of: #/[0-9]{4}-[0-9]{2}-[0-9]{2}/#) != nil {
             return .text(text + "T00:00:00Z")
         }
-        let utc = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
-        if Pattern.matches(utc, text) { return .text(text) }
-        return Pattern.matches("[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?", text) ? .time : nil
+        let utc = #/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z/#
+        if text.wholeMatch(of: utc) != nil { return .text(text) }
+        let any = #/[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?/#
+        return text.wholeMatch(of: any) == nil ? nil : .time
     }
 
     /// The shortest digits that read back as the same number, never with an exponent.
