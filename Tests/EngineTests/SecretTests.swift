@@ -132,6 +132,11 @@ import Testing
             plan.contains("secrets.made") && plan.contains("restart") && !plan.contains("other"))
         #expect(try await world.must("secret", "list").text.contains("stale"))
         #expect(try given(world).contains(Array(before.utf8)))
+        // One that is gone is made by the next start, and not by looking.
+        let kept = world.layout.root + "/secrets/test/made.age"
+        try Files.remove(kept)
+        #expect(try await world.mustFail("plan", "--check", code: 2).contains("secrets.made"))
+        #expect(!Files.exists(kept))
         let pid = try await world.list()["other"]?["pid"]
         try await world.must("up")
         #expect(try await world.list()["other"]?["pid"] == pid)

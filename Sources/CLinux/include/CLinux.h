@@ -108,5 +108,6 @@ int ml_enter_network(int namespace_fd);
 
 /// fallocate with FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE. Returns 0 or -errno.
 int ml_punch_hole(int file, int64_t offset, int64_t length);
-// 1 when a path is on tmpfs or ramfs, 0 when not, or a negative errno.
+
+/// statfs. Returns 1 when a path is on tmpfs or ramfs, 0 when not, or -errno.
 int ml_is_in_memory(const char *path);

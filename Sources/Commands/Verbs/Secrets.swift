@@ -134,12 +134,9 @@ extension SecretVerbs {
             let state =
                 stale.contains(secret.name)
                 ? "stale" : changedAt != nil ? "present" : isGenerated ? "not made yet" : "missing"
-            let users = fleet.vms.filter { vm in
-                vm.secretCredentials.contains { $0.secret == secret.name }
-            }
             return Row(
-                name: secret.name, source: secret.place, users: users.map(\.name), state: state,
-                changedAt: changedAt)
+                name: secret.name, source: secret.place, users: fleet.users(of: secret),
+                state: state, changedAt: changedAt)
         }
     }
 
@@ -155,9 +152,7 @@ extension SecretVerbs {
     }
 
     private static func said(_ secret: Secret, _ fleet: Fleet, _ session: Session) {
-        let users = fleet.vms.filter { vm in
-            vm.secretCredentials.contains { $0.secret == secret.name }
-        }.map(\.name)
+        let users = fleet.users(of: secret)
         session.printer.note(
             "'\(secret.name)' has a new value."
                 + (users.isEmpty

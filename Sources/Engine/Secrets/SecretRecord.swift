@@ -45,6 +45,13 @@ extension Store {
     }
 }
 
+extension Fleet {
+    /// The VMs whose guests are given a secret.
+    package func users(of secret: Secret) -> [String] {
+        vms.filter { $0.secretCredentials.contains { $0.secret == secret.name } }.map(\.name)
+    }
+}
+
 extension VM {
     /// The secrets that its guest is given, by the credential's full name.
     package var secretCredentials: [(credential: String, secret: String)] {

@@ -53,10 +53,7 @@ extension Engine {
 
     /// When a secret's value changed last, in seconds since 1970; nil when there is none yet.
     package func secretChangedAt(_ secret: Secret, of fleet: String) -> Int64? {
-        let path = secretFile(secret, of: fleet)
-        var info = stat()
-        guard stat(path, &info) == 0 else { return nil }
-        return Int64(info.st_mtim.tv_sec)
+        try? Files.status(secretFile(secret, of: fleet)).modified
     }
 
     /// The file that a secret's value is read from.
@@ -129,8 +126,12 @@ extension Engine {
         var stale: [String] = []
         for old in given {
             guard let secret = fleet.secret(old.name) else { continue }
-            let stamp = stamp(secret, of: fleet.name)
-            if secret.source == old.secret.source, stamp != nil, stamp == old.stamp { continue }
+            guard let stamp = stamp(secret, of: fleet.name) else {
+                // To look for a generated one would make it; the next start does.
+                if secret.generate != nil { stale.append(secret.name) }
+                continue
+            }
+            if secret.source == old.secret.source, stamp == old.stamp { continue }
             // One that cannot be read now cannot be given either: whoever tries says why.
             guard let value = try? await secretValue(secret, of: fleet.name),
                 let fingerprint = try? secretStore.fingerprint(value)
