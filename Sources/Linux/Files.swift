@@ -132,14 +132,23 @@ package enum Files {
     }
 
     /// Makes a folder and its parents; an existing folder is left as it is.
+    ///
+    /// They get the mode as it is asked for, whatever the umask: others may have to pass them.
     package static func makeFolder(_ path: String, mode: UInt32 = 0o755) throws(SystemError) {
-        if mkdir(path, mode) == 0 { return }
+        if mkdir(path, mode) == 0 { return try setModeOfNew(path, mode) }
         if errno == EEXIST, isFolder(path) { return }
         guard errno == ENOENT, path != "/", !path.isEmpty else {
             throw SystemError("mkdir \(path)")
         }
         try makeFolder(parent(path), mode: mode)
-        if mkdir(path, mode) != 0, errno != EEXIST { throw SystemError("mkdir \(path)") }
+        if mkdir(path, mode) == 0 { return try setModeOfNew(path, mode) }
+        if errno != EEXIST { throw SystemError("mkdir \(path)") }
+    }
+
+    /// By descriptor, and not along a link: whoever owns the parent may have put one there.
+    private static func setModeOfNew(_ path: String, _ mode: UInt32) throws(SystemError) {
+        let folder = try Descriptor.open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        try check("chmod \(path)") { fchmod(folder.raw, mode) }
     }
 
     /// The names in a folder, sorted, without `.` and `..`; none when the folder does not exist.

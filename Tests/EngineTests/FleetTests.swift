@@ -42,6 +42,15 @@ import Testing
         #expect(try await world.list("-f", "alpha.yaml")["web"]?["generation"] == 2)
     }
 
+    /// The users of VMs have to pass its folders, and nobody says `umask` of a service.
+    @Test func vmsStartWhateverTheUmask() async throws {
+        let world = try await World()
+        try world.declare("web: {}", fleet: "alpha")
+        world.wrapper = ["/bin/sh", "-c", "umask 077; exec \"$@\"", "sh"]
+        try await world.must("up")
+        #expect(try world.isRunning("web"))
+    }
+
     @Test func whatWaitsForARestartIsNotReportedAsThere() async throws {
         let world = try await World()
         try world.declare("web: {memory: 256MiB, restartIfChanged: false}")
