@@ -23,7 +23,7 @@ extension Engine {
             failing(fleet.vms.filter(\.isOnNetwork), networkFailure)
                 + failing(fleet.vms.filter { !$0.secretCredentials.isEmpty }, secretFailure)
         ) { old, _ in old }
-        return await withTaskGroup(of: Outcome.self) { group in
+        let outcomes = await withTaskGroup(of: Outcome.self) { group in
             for step in plan.steps {
                 group.addTask {
                     let waits = fleet.vm(step.vm)?.after.filter { concerned.contains($0) } ?? []
@@ -46,6 +46,13 @@ extension Engine {
             for await outcome in group { outcomes[outcome.vm] = outcome }
             return plan.steps.compactMap { outcomes[$0.vm] }
         }
+        do {
+            try await declareUnits(of: fleet)
+        } catch {
+            reporter.warning(
+                "not all VMs of '\(fleet.name)' start with the host as declared: \(error)")
+        }
+        return outcomes
     }
 
     /// What could not be made for all concerns the VMs that need it.

@@ -63,6 +63,7 @@ extension Engine {
                 try Files.remove(path)
                 Checkpoint.pass()
             }
+            try await removeUnit(name)
         }
     }
 
@@ -70,6 +71,7 @@ extension Engine {
     package func purge(_ name: String) async throws {
         try await destroy(name)
         try Files.remove(layout.override(name))
+        try await removeAccount(name)
         try Files.remove(layout.vm(name).path)
     }
 

@@ -15,6 +15,8 @@ package struct Engine: Sendable {
     package let images: ImageStore
     package let reporter: Reporter
     let shared: SharedHost
+    /// Who runs the VMs of fleets as services; nil where the command line does.
+    let services: ServiceManager?
     /// Whether we may give each VM a user of its own.
     package let isRoot: Bool
 
@@ -27,6 +29,7 @@ package struct Engine: Sendable {
         store = Store(layout: layout)
         observer = Observer(store: store)
         images = ImageStore(root: layout.root)
+        services = ServiceManager.find(layout, user: geteuid())
         isRoot = geteuid() == 0
     }
 

@@ -176,6 +176,7 @@ extension Engine {
                 ).word)
         }
         guard !sockets.isEmpty else { return }
+        program = program.inScope("martlet-relay-\(vm.name)", of: "Ports of the microVM \(vm.name)")
         // It is the child of init from the moment we leave.
         close(try program.spawn().pidfd)
     }

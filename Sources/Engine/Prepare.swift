@@ -104,6 +104,12 @@ extension Engine {
         }
     }
 
+    /// Takes away what a run that has ended left; where it was a unit's, the unit does.
+    func endRun(_ name: String) async throws {
+        try await services(for: name)?.settle(name)
+        try await release(name)
+    }
+
     /// Takes away what `prepare` made for one run; the disks and the identity stay.
     package func release(_ name: String) async throws {
         try await detach(name)

@@ -214,6 +214,8 @@ extension Engine {
         program.folder = "/"
         program.newSession = true
         program.descriptors = [1: log.raw, 2: log.raw, 3: theirs]
+        program = program.inScope(
+            "martlet-shares-\(vm.name)", of: "Shares of the microVM \(vm.name)")
         do {
             defer { close(theirs) }
             // It is the child of init from the moment we leave.

@@ -82,7 +82,11 @@ extension Engine {
     /// Starts what `prepare` made ready; returns when the hypervisor has taken all devices.
     func startPrepared(_ name: String, _ files: VMLayout) async throws {
         do {
-            try await startSupervisor(name, files)
+            if let services = try services(for: name) {
+                try await startUnit(name, services)
+            } else {
+                try await startSupervisor(name, files)
+            }
         } catch {
             // Nothing of it runs: its ports of the host belong to nobody now.
             try? await detach(name)
@@ -121,7 +125,7 @@ extension Engine {
         }
     }
 
-    private func groupOf(_ path: String) -> UInt32? {
+    func groupOf(_ path: String) -> UInt32? {
         var info = stat()
         return stat(path, &info) == 0 ? info.st_gid : nil
     }

@@ -56,7 +56,7 @@ extension Engine {
             try await awaitRelease(name, files)
         }
         Checkpoint.pass()
-        try await release(name)
+        try await endRun(name)
         return Stopped(method: method, seconds: Double(Clock.monotonic() - start) / 1e9)
     }
 
@@ -73,7 +73,7 @@ extension Engine {
             try? await changing(name) { _ in
                 let now = await observer.observe(name)
                 let hasEnded = now.observation.exit != nil || now.vm.phase == .suspended
-                if !now.vm.phase.isLive, hasEnded { try await release(name) }
+                if !now.vm.phase.isLive, hasEnded { try await endRun(name) }
             }
         }
     }

@@ -86,6 +86,8 @@ package struct DnsmasqServer: Sendable {
         program.descriptors = [1: log.raw, 2: log.raw]
         program.folder = "/"
         program.newSession = true
+        program = program.inScope(
+            "martlet-dns-\(network)", of: "DHCP and DNS of the network \(network)")
         let child = try program.spawn()
         let patience = Clock.monotonic() + 10_000_000_000
         while DnsmasqServer.process(in: folder) == nil {

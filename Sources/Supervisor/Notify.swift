@@ -1,15 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 import Glibc
-import Linux
+package import Linux
 
 /// The service manager's notification socket (`NOTIFY_SOCKET`, see sd_notify(3)).
-struct Notify {
+package struct Notify: Sendable {
     private let path: String?
 
-    init(_ path: String? = environment("NOTIFY_SOCKET")) { self.path = path }
+    package init(_ path: String? = environment("NOTIFY_SOCKET")) { self.path = path }
+
+    /// Whether a service manager listens, or says that it does.
+    package var isThere: Bool { path != nil }
 
     /// Sends assignments such as `READY=1`; does nothing without a service manager.
     func send(_ assignments: String...) {
+        // A manager that does not listen any more is no reason to stop a VM.
+        try? send(assignments, descriptor: nil)
+    }
+
+    /// Gives the service manager a descriptor to keep for the next process of the unit, which finds
+    /// it by its name.
+    ///
+    /// It is kept until the unit has stopped or `forget` is sent for it, whatever happens at its
+    /// other end.
+    package func store(_ descriptor: Int32, as name: String) throws(SystemError) {
+        try send(["FDSTORE=1", "FDNAME=\(name)", "FDPOLL=0"], descriptor: descriptor)
+    }
+
+    /// Makes the service manager close what it keeps under a name.
+    package func forget(_ name: String) { send("FDSTOREREMOVE=1", "FDNAME=\(name)") }
+
+    private func send(_ assignments: [String], descriptor: Int32?) throws(SystemError) {
         guard let path, path.hasPrefix("/") || path.hasPrefix("@") else { return }
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -19,16 +39,18 @@ struct Notify {
         if name[0] == UInt8(ascii: "@") { name[0] = 0 }
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: name) }
         let length = socklen_t(MemoryLayout<sa_family_t>.size + name.count)
-        let raw = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        guard raw >= 0 else { return }
-        let socket = Descriptor(owning: raw)
-        let message = [UInt8](assignments.joined(separator: "\n").utf8)
-        // A manager that does not listen any more is no reason to stop a VM.
-        withUnsafePointer(to: address) { pointer in
+        let socket = Descriptor(
+            owning: try check("socket") {
+                Glibc.socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+            })
+        let connected = withUnsafePointer(to: address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                _ = sendto(
-                    socket.raw, message, message.count, Int32(MSG_NOSIGNAL), $0, length)
+                connect(socket.raw, $0, length)
             }
         }
+        guard connected == 0 else { throw SystemError("connect \(path)") }
+        _ = try UnixSocket.send(
+            [UInt8](assignments.joined(separator: "\n").utf8),
+            descriptors: descriptor.map { [$0] } ?? [], on: socket.raw)
     }
 }

@@ -42,9 +42,9 @@ extension Supervisor {
         if let shares { program.descriptors[sharesNumber] = shares }
         program.environment =
             (program.environment ?? Program.ownEnvironment())
-            + (shares == nil ? [] : ["\(ShareChannel.variable)=\(sharesNumber)"])
+            + (shares == nil ? [] : ["\(Inheritance.sharesVariable)=\(sharesNumber)"])
             + ["\(StartReport.variable)=\(StartReport.target)"]
-            + [InheritedTaps.variable + "=" + numbers.map(String.init).joined(separator: ",")]
+            + [Inheritance.machineVariable + "=" + numbers.map(String.init).joined(separator: ",")]
         let child: Child
         do {
             child = try program.spawn()
@@ -65,24 +65,6 @@ extension Supervisor {
         throw StartError.failed(
             outcome?.reason ?? "the supervisor ended with \(exit) before it could start the VM; "
                 + "its log is \(path)")
-    }
-}
-
-/// The descriptors of the VM's interfaces and block devices that whoever started the supervisor
-/// has opened.
-///
-/// A supervisor has no network of its own and no right to devices, so it could not open them.
-enum InheritedTaps {
-    static let variable = "MARTLET_TAPS"
-
-    static func take(_ spec: LaunchSpec) throws -> [Int32] {
-        let wanted = spec.tapCount + spec.deviceCount
-        let numbers = (environment(variable) ?? "").split(separator: ",").compactMap { Int32($0) }
-        guard numbers.count >= wanted else { throw SupervisorError.noTaps(spec.name) }
-        for number in numbers where fcntl(number, F_SETFD, FD_CLOEXEC) != 0 {
-            throw SystemError("the descriptor \(number) of a tap")
-        }
-        return numbers
     }
 }
 

@@ -19,6 +19,8 @@ package struct SuperviseSpec: Codable, Sendable, Equatable {
     /// Seconds that a guest has to shut down by itself.
     package var stopGrace: Double = 30
     package var health: [HealthCheck] = []
+    /// The host's boot, which whoever has walls around it cannot read.
+    package var bootID = Clock.bootID()
     /// The file of saved memory to go on from, for as long as the exit record says `suspended`.
     package var resume: String?
 

@@ -70,10 +70,12 @@ package final class Supervisor {
             let signals = try Signals.pipe([SIGTERM, SIGINT])
             Signals.ignoreBrokenPipes()
             signal(SIGHUP, SIG_IGN)
-            guard let lock = try FileLock.attempt(spec.paths.lock) else {
+            let inherited = try Inheritance.take()
+            let taken = inherited.lock.map { FileLock(owning: $0) }
+            guard let lock = try taken ?? FileLock.attempt(spec.paths.lock) else {
                 throw SupervisorError.alreadyRunning(spec.name)
             }
-            let supervisor = try Supervisor(spec, hypervisor, lock, report, log)
+            let supervisor = try Supervisor(spec, hypervisor, lock, inherited, report, log)
             return try supervisor.loop(signals)
         } catch {
             log.error("\(spec.name): \(error)")
@@ -93,17 +95,20 @@ package final class Supervisor {
 
     private init(
         _ spec: SuperviseSpec, _ hypervisor: any Hypervisor, _ lock: consuming FileLock,
-        _ report: StartReport, _ log: Log
+        _ inherited: Inheritance, _ report: StartReport, _ log: Log
     ) throws {
         self.spec = spec
         self.hypervisor = hypervisor
         self.lock = lock
         self.report = report
         self.log = log
-        run = "\(Clock.bootID())-\(getpid())-\(Clock.monotonic())"
-        taps = try InheritedTaps.take(spec.launch)
+        run = "\(spec.bootID)-\(getpid())-\(Clock.monotonic())"
+        guard inherited.machine.count >= spec.launch.tapCount + spec.launch.deviceCount else {
+            throw SupervisorError.noTaps(spec.name)
+        }
+        taps = inherited.machine
         reactor = Reactor()
-        shareChannel = try ShareChannel(spec.launch, reactor)
+        shareChannel = try ShareChannel(spec.launch, inherited, reactor)
         control = try ControlServer(reactor, socket: spec.paths.control)
         console = try Console(reactor, socket: spec.paths.console, log: spec.paths.consoleLog)
         events = try BoundedLog(spec.paths.eventLog, limit: EventLog.limit)
@@ -283,10 +288,18 @@ extension Supervisor {
         switch kind {
         case .launched:
             report.started()
-            notify.send("READY=1", "MAINPID=\(getpid())", "STATUS=booting")
-        case .booted: booted()
-        case .resumed: resumed()
-        case .stopping: notify.send("STOPPING=1", "STATUS=stopping")
+            notify.send("STATUS=booting")
+        case .booted:
+            booted()
+            notify.send("READY=1", "STATUS=running")
+        case .resumed:
+            resumed()
+            notify.send("READY=1", "STATUS=running, resumed")
+        case .stopping where savedTo == nil:
+            // The guest has its grace, and what follows on it a few seconds more: a manager that
+            // has less patience would kill what is still writing its disks.
+            let patience = Int((spec.stopGrace + 30) * 1_000_000)
+            notify.send("STOPPING=1", "STATUS=stopping", "EXTEND_TIMEOUT_USEC=\(patience)")
         default: notify.send("STATUS=\(kind.rawValue)\(text)")
         }
     }
@@ -320,7 +333,7 @@ extension Supervisor {
         let record = RunRecord(
             run: run, name: spec.name, generation: spec.generation, imageDigest: spec.imageDigest,
             supervisorPid: getpid(), pid: machine?.child.pid, accelerator: spec.launch.accelerator,
-            bootID: Clock.bootID(), startedAt: launchedAt ?? Clock.now())
+            bootID: spec.bootID, startedAt: launchedAt ?? Clock.now())
         try Files.write(spec.paths.runRecord, encoded(record), mode: 0o644)
     }
 

@@ -407,26 +407,3 @@ import Testing
         #expect(try Files.readText(path) == "bc")
     }
 }
-
-@Suite struct NotifyTests {
-    @Test func tellsTheServiceManager() throws {
-        let rig = try Rig("")
-        let path = rig.folder + "/notify"
-        let socket = Descriptor(
-            owning: socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0))
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let bound = withUnsafePointer(to: address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(socket.raw, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        #expect(bound == 0)
-        Notify(path).send("READY=1", "MAINPID=7")
-        #expect(try socket.read(100) == [UInt8]("READY=1\nMAINPID=7".utf8))
-        // Nobody there: nothing happens.
-        Notify(rig.folder + "/nobody").send("READY=1")
-        Notify(nil).send("READY=1")
-    }
-}

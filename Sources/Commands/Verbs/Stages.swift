@@ -9,11 +9,21 @@ import Supervisor
 enum StageVerbs {
     static let prepare = Command(
         "prepare", "Make what a VM needs to start (for service managers).",
-        discussion: "The privileged step before 'supervise': disks, folders, credentials.",
+        discussion: """
+            The privileged step before 'supervise': disks, folders, credentials. For a unit of type \
+            notify it also opens interfaces, devices and shares, and hands them to the service \
+            manager's descriptor store.
+            """,
         parameters: [Options.vm],
         examples: [.init("martlet prepare web", "As a unit's ExecStartPre=+ does.")]
     ) { arguments in
-        try await Session(arguments).engine.prepare(arguments[Options.vm])
+        let engine = try Session(arguments).engine
+        let manager = Notify()
+        if manager.isThere {
+            try await engine.prepareUnit(arguments[Options.vm], manager: manager)
+        } else {
+            try await engine.prepare(arguments[Options.vm])
+        }
     }
 
     static let supervise = Command(
@@ -34,6 +44,14 @@ enum StageVerbs {
                 .notFound, "\(files.name) is not prepared", hint: "Run 'martlet prepare' first.")
         }
         return Supervisor.run(try SuperviseSpec.read(files.launch))
+    }
+
+    /// What a unit has to do when its guest is up: forwards that need a process.
+    static let started = Command(
+        "__started", "Open the ports of a VM that need a process.", parameters: [Options.vm],
+        isHidden: true
+    ) { arguments in
+        try await Session(arguments).engine.finishUnit(arguments[Options.vm])
     }
 
     static let release = Command(

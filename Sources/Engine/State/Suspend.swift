@@ -94,7 +94,7 @@ extension Engine {
             }
             try await awaitRelease(name, files)
             Checkpoint.pass()
-            try await release(name)
+            try await endRun(name)
             guard let memory = observer.savedMemory(files) else {
                 throw LifecycleError.cannotSuspend(vm: name, reason: "it ended meanwhile")
             }
@@ -183,7 +183,7 @@ extension Engine {
             do {
                 try await startPrepared(name, files)
             } catch {
-                try? await release(name)
+                try? await endRun(name)
                 throw error
             }
             Checkpoint.pass()
@@ -194,7 +194,7 @@ extension Engine {
     }
 
     /// Refuses memory that does not fit what it would be loaded into.
-    private func checkResumable(_ memory: WaitingMemory, _ files: VMLayout) async throws {
+    func checkResumable(_ memory: WaitingMemory, _ files: VMLayout) async throws {
         func refuse(_ reason: String) -> LifecycleError {
             .cannotResume(vm: files.name, reason: reason)
         }

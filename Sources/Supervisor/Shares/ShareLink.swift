@@ -34,8 +34,6 @@ final class ShareLink {
 
 /// What the keeper of the shares says, over the channel that whoever started us has opened.
 final class ShareChannel {
-    static let variable = "MARTLET_SHARES"
-
     private let fd: Int32
     private let reactor: Reactor
     private var lines = LineBuffer(limit: 4096)
@@ -46,13 +44,9 @@ final class ShareChannel {
     var onEnd: (() -> Void)?
 
     /// Nil when the VM has no shares.
-    init?(_ spec: LaunchSpec, _ reactor: Reactor) throws {
-        let number = environment(ShareChannel.variable).flatMap { Int32($0) }
+    init?(_ spec: LaunchSpec, _ inherited: Inheritance, _ reactor: Reactor) throws {
         guard !spec.shares.isEmpty else { return nil }
-        guard let number else { throw SupervisorError.noShares(spec.name) }
-        guard fcntl(number, F_SETFD, FD_CLOEXEC) == 0 else {
-            throw SystemError("the descriptor \(number) of the shares")
-        }
+        guard let number = inherited.shares else { throw SupervisorError.noShares(spec.name) }
         try setNonBlocking(number)
         fd = number
         self.reactor = reactor

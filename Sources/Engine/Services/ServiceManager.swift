@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Linux
+
+/// A service manager that refused, in its own words.
+package struct ServiceError: Error, Equatable, CustomStringConvertible {
+    package let what: String
+    package let reason: String
+    package var description: String { "\(what): \(reason)" }
+}
+
+/// systemd, where the VMs below ROOT are its units: `microvm@NAME.service`.
+///
+/// The units name the standard places, so a ROOT that is elsewhere has none, and its VMs are
+/// started by the command line itself. The same holds where Martlet's units are not installed.
+package struct ServiceManager: Sendable, Equatable {
+    package enum Kind: Sendable { case system, user }
+
+    package let kind: Kind
+    /// Where settings for single units lie, and links to those that start with the host.
+    package let folder: String
+    /// Where the template of the units is.
+    package let template: String
+
+    private static let templateName = "microvm@.service"
+    package static let target = "microvms.target"
+    package static func unit(_ vm: String) -> String { "microvm@\(vm).service" }
+
+    /// The manager that has the VMs of a ROOT; nil when none has.
+    package static func find(
+        _ layout: Layout, user: UInt32, variable: (String) -> String? = { environment($0) },
+        isThere: (String) -> Bool = { Files.exists($0) }
+    ) -> ServiceManager? {
+        // What the units are written for, whatever this run was told.
+        let plain = { (name: String) in name.hasPrefix("MARTLET_") ? nil : variable(name) }
+        guard isThere(Systemd.running),
+            let usual = try? Layout.standard(user: user, variable: plain),
+            layout == usual
+        else { return nil }
+        if user == 0 {
+            let places = ["/etc", "/run", "/usr/local/lib", "/usr/lib"]
+                .map { "\($0)/systemd/system/\(templateName)" }
+            return places.first(where: isThere).map {
+                ServiceManager(kind: .system, folder: "/etc/systemd/system", template: $0)
+            }
+        }
+        guard let runtime = variable("XDG_RUNTIME_DIR"), isThere(runtime + "/systemd/private"),
+            let home = variable("XDG_CONFIG_HOME") ?? variable("HOME").map({ $0 + "/.config" })
+        else { return nil }
+        let places = [home, "/etc", "/usr/local/lib", "/usr/lib"]
+            .map { "\($0)/systemd/user/\(templateName)" }
+        return places.first(where: isThere).map {
+            ServiceManager(kind: .user, folder: home + "/systemd/user", template: $0)
+        }
+    }
+
+    /// Runs `systemctl` to its end.
+    @discardableResult
+    func call(_ what: String, _ arguments: [String]) async throws -> Output {
+        guard let path = findProgram("systemctl") else {
+            throw StoreError.missingTool(name: "systemctl", package: "systemd")
+        }
+        let words = (kind == .user ? ["--user"] : []) + ["--no-pager", "--no-ask-password"]
+        let output = try await Program(path, words + arguments).capture()
+        guard output.exit.isSuccess else {
+            let said = output.errorText.split(separator: "\n").first.map(String.init)
+            throw ServiceError(what: what, reason: said ?? "systemctl ended with \(output.exit)")
+        }
+        return output
+    }
+
+    /// Starts a unit and returns when its guest is up.
+    func start(_ vm: String) async throws {
+        let unit = ServiceManager.unit(vm)
+        // What people start is not the loop that systemd counts starts for.
+        _ = try? await call("reset \(unit)", ["reset-failed", unit])
+        try await call("start \(unit)", ["start", unit])
+    }
+
+    /// Waits until a unit has stopped and has taken its traces away; asks it to stop if it runs.
+    func settle(_ vm: String) async throws {
+        try await call("stop \(ServiceManager.unit(vm))", ["stop", ServiceManager.unit(vm)])
+    }
+
+    func reload() async throws { try await call("reload systemd", ["daemon-reload"]) }
+
+    /// The last line that a unit has said, for people who asked why it failed.
+    func lastWords(_ vm: String) async -> String? {
+        guard let path = findProgram("journalctl") else { return nil }
+        let words =
+            (kind == .user ? ["--user"] : []) + [
+                kind == .user
+                    ? "--user-unit=\(ServiceManager.unit(vm))"
+                    : "--unit=\(ServiceManager.unit(vm))",
+                "--no-pager", "--output=cat", "--lines=20",
+            ]
+        let text = try? await Program(path, words).capture().text
+        return text?.split(separator: "\n").last { $0.hasPrefix("error: ") }
+            .map { String($0.dropFirst("error: ".count)) }
+    }
+}

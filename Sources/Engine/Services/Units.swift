@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Glibc
+import Hypervisors
+import Linux
+import Planning
+
+// MARK: - The files of units
+
+extension ServiceManager {
+    /// Where a VM's own settings lie.
+    func settings(_ vm: String) -> String {
+        "\(folder)/\(ServiceManager.unit(vm)).d/50-martlet.conf"
+    }
+
+    /// The link that starts a VM with its host.
+    func wish(_ vm: String) -> String {
+        "\(folder)/\(ServiceManager.target).wants/\(ServiceManager.unit(vm))"
+    }
+
+    /// The VMs that there are settings of ours for.
+    func known() throws -> [String] {
+        try Files.list(folder).compactMap { entry in
+            guard entry.hasPrefix("microvm@"), entry.hasSuffix(".service.d") else { return nil }
+            let vm = String(entry.dropFirst("microvm@".count).dropLast(".service.d".count))
+            return isVMName(vm) && Files.exists(settings(vm)) ? vm : nil
+        }
+    }
+
+    /// Writes a VM's settings, and whether it starts with its host; tells whether anything changed.
+    func install(_ settings: UnitSettings) throws -> Bool {
+        let name = settings.vm.name
+        let path = self.settings(name)
+        var hasChanged = false
+        if (try? Files.readText(path)) != settings.text {
+            try Files.makeFolder(Files.parent(path))
+            try Files.write(path, settings.text, mode: 0o644)
+            hasChanged = true
+        }
+        let link = wish(name)
+        let isWanted = settings.vm.autostart && settings.vm.enable
+        if isWanted, !isLink(link) {
+            try Files.makeFolder(Files.parent(link))
+            try Files.link(template, at: link)
+            hasChanged = true
+        } else if !isWanted, isLink(link) {
+            try Files.remove(link)
+            hasChanged = true
+        }
+        return hasChanged
+    }
+
+    /// Removes what `install` made; tells whether there was anything.
+    func uninstall(_ vm: String) throws -> Bool {
+        let path = settings(vm)
+        let isThere = Files.exists(path) || isLink(wish(vm))
+        try Files.remove(wish(vm))
+        try Files.remove(path)
+        // Only when it is empty: what others put there is theirs.
+        rmdir(Files.parent(path))
+        return isThere
+    }
+
+    private func isLink(_ path: String) -> Bool {
+        var info = stat()
+        return lstat(path, &info) == 0
+    }
+}
+
+// MARK: - Units of a fleet
+
+extension Engine {
+    /// The manager that a VM is a unit of; nil for throw-away VMs, and where there are no units.
+    func services(for name: String) throws -> ServiceManager? {
+        guard let manager = services, try store.record(name)?.fleet != nil else { return nil }
+        return manager
+    }
+
+    /// Makes the units of a fleet's VMs as they are applied now, and removes those of VMs that the
+    /// fleet declares no longer.
+    func declareUnits(of fleet: Fleet) async throws {
+        guard let manager = services else { return }
+        var hasChanged = false
+        for name in try names(of: fleet) {
+            if fleet.vm(name) == nil {
+                if await observer.observe(name).vm.phase.isLive { continue }
+                if try manager.uninstall(name) { hasChanged = true }
+            } else if let vm = try store.current(name)?.vm {
+                if try await install(vm, fleet: fleet.name, manager) { hasChanged = true }
+            }
+        }
+        if hasChanged { try await manager.reload() }
+    }
+
+    /// Makes the unit of one VM as it is applied now.
+    func declareUnit(_ name: String, _ manager: ServiceManager) async throws {
+        guard let vm = try store.current(name)?.vm, let fleet = try store.record(name)?.fleet,
+            try await install(vm, fleet: fleet, manager)
+        else { return }
+        try await manager.reload()
+    }
+
+    /// Removes the unit of a VM that is not there any more.
+    func removeUnit(_ name: String) async throws {
+        guard let manager = services, try manager.uninstall(name) else { return }
+        try await manager.reload()
+    }
+
+    private func install(_ vm: VM, fleet: String, _ manager: ServiceManager) async throws -> Bool {
+        var settings = UnitSettings(vm: vm, fleet: fleet, user: nil)
+        if let user = try allocateUser(vm.name) {
+            settings = UnitSettings(vm: vm, fleet: fleet, user: try await account(vm.name, user))
+            if let group = groupName("/dev/kvm") { settings.groups = [group] }
+            settings.isEmulated = accelerator(for: vm) == .tcg
+        }
+        let result = try manager.install(settings)
+        Checkpoint.pass()
+        return result
+    }
+
+    private func groupName(_ path: String) -> String? {
+        guard let number = groupOf(path), let group = getgrgid(number) else { return nil }
+        return String(cString: group.pointee.gr_name)
+    }
+}
+
+// MARK: - Accounts
+
+/// The names of the users that VMs run as: a unit names its user, and knows no bare number.
+enum UnitAccount {
+    static let prefix = "microvm-"
+
+    /// At most 31 bytes, all that Debian takes.
+    static func name(vm: String, user: UInt32) -> String {
+        let name = prefix + vm
+        return name.utf8.count <= 31 ? name : "\(prefix)\(user)"
+    }
+}
+
+extension Engine {
+    /// The name of the user that a VM runs as, who gets an account if there is none.
+    private func account(_ vm: String, _ user: UInt32) async throws -> String {
+        if let known = getpwuid(user) { return String(cString: known.pointee.pw_name) }
+        let name = UnitAccount.name(vm: vm, user: user)
+        guard let path = findProgram("systemd-sysusers") else {
+            throw StoreError.missingTool(name: "systemd-sysusers", package: "systemd")
+        }
+        let line = "u \(name) \(user) \"microVM \(vm)\" / /usr/sbin/nologin"
+        let output = try await Program(path, ["--inline", line]).capture()
+        guard let made = getpwnam(name), made.pointee.pw_uid == user else {
+            let said = output.errorText.split(separator: "\n").last.map(String.init)
+            throw ServiceError(
+                what: "the account \(name) with the number \(user)",
+                reason: said ?? "it belongs to somebody else already")
+        }
+        return name
+    }
+
+    /// Removes the account of a VM that is gone for good.
+    func removeAccount(_ vm: String) async throws {
+        guard services?.kind == .system, let user = try allocateUser(vm),
+            let known = getpwuid(user),
+            String(cString: known.pointee.pw_name).hasPrefix(UnitAccount.prefix),
+            let path = findProgram("userdel")
+        else { return }
+        _ = try await Program(path, [String(cString: known.pointee.pw_name)]).capture()
+    }
+}

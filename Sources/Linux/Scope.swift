@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+
+extension Program {
+    /// The same program in a scope of systemd of its own, where systemd runs; else as it is.
+    ///
+    /// What a unit's `ExecStartPre=` starts is killed before the unit's next process, and what a login
+    /// starts may be killed at logout: a process that serves a VM must be in neither. Scopes take
+    /// the process as it is, with its descriptors and its number; a user has to be one by name.
+    package func inScope(_ name: String, of description: String) -> Program {
+        guard Files.isFolder(Systemd.running), let starter = findProgram("systemd-run") else {
+            return self
+        }
+        // systemd-run would find itself there.
+        let target = path == "/proc/self/exe" ? (try? Files.readLink(path)) ?? path : path
+        var scoped = self
+        scoped.path = starter
+        scoped.name = nil
+        scoped.arguments =
+            (geteuid() == 0 ? [] : ["--user"]) + [
+                "--scope", "--quiet", "--collect", "--slice=microvm.slice",
+                // Of two at a time, for one may still be ending.
+                "--unit=\(name)-\(randomHex(4))", "--description=\(description)",
+            ]
+        if let user, geteuid() == 0 {
+            scoped.arguments += ["--uid=\(user)", "--gid=\(group ?? user)"]
+            scoped.user = nil
+            scoped.group = nil
+        } else if geteuid() != 0 {
+            // Where its manager is.
+            scoped.environment =
+                (environment ?? [])
+                + ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"]
+                .compactMap { name in Linux.environment(name).map { "\(name)=\($0)" } }
+        }
+        scoped.arguments += ["--", target] + arguments
+        return scoped
+    }
+}
+
+/// The service manager of most hosts.
+package enum Systemd {
+    /// Exists where systemd is the init; sd_booted(3).
+    package static let running = "/run/systemd/system"
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+import Fleets
+import Glibc
+import Linux
+import Testing
+
+@testable import Engine
+
+/// Units of a service manager: which one has the VMs, and what it reads. What it makes of that is
+/// tried in hosts of their own (HostTests).
+struct ServiceTests {
+    private static let root = Layout(root: "/var/lib/martlet", run: "/run/martlet")
+    private static let template = "/usr/lib/systemd/system/microvm@.service"
+
+    private func find(
+        _ layout: Layout, user: UInt32 = 0, _ there: Set<String>,
+        _ variables: [String: String] = [:]
+    ) -> ServiceManager? {
+        ServiceManager.find(
+            layout, user: user, variable: { variables[$0] }, isThere: { there.contains($0) })
+    }
+
+    @Test func systemdHasTheVMsOfTheStandardPlaces() {
+        let there: Set = ["/run/systemd/system", Self.template]
+        let found = find(Self.root, there)
+        #expect(found?.kind == .system)
+        #expect(found?.folder == "/etc/systemd/system")
+        #expect(found?.template == Self.template)
+        // Another init, units that are not installed, a ROOT that the units do not name.
+        #expect(find(Self.root, [Self.template]) == nil)
+        #expect(find(Self.root, ["/run/systemd/system"]) == nil)
+        #expect(find(Layout(root: "/srv/martlet", run: "/run/martlet"), there) == nil)
+        #expect(find(Layout(root: "/var/lib/martlet", run: "/run/other"), there) == nil)
+    }
+
+    @Test func aUserHasAManagerOfTheirOwn() {
+        let variables = ["HOME": "/home/me", "XDG_RUNTIME_DIR": "/run/user/1000"]
+        let layout = Layout(root: "/home/me/.local/share/martlet", run: "/run/user/1000/martlet")
+        let unit = "/usr/lib/systemd/user/microvm@.service"
+        let there: Set = ["/run/systemd/system", "/run/user/1000/systemd/private", unit]
+        let found = find(layout, user: 1000, there, variables)
+        #expect(found?.kind == .user)
+        #expect(found?.folder == "/home/me/.config/systemd/user")
+        // Without a session there is no manager.
+        #expect(
+            find(
+                layout, user: 1000, there.subtracting(["/run/user/1000/systemd/private"]), variables
+            )
+                == nil)
+    }
+
+    private func text(_ change: (inout UnitSettings) -> Void = { _ in }) -> String {
+        var vm = VM(name: "web")
+        vm.interfaces = [Fleets.Interface(network: "lan")]
+        var settings = UnitSettings(vm: vm, fleet: "home", user: "microvm-web")
+        change(&settings)
+        return settings.text
+    }
+
+    @Test func aUnitKnowsItsUserAndItsTurn() {
+        #expect(
+            text() == """
+                # Made by martlet from a fleet file: changes are lost.
+                # Put your own settings into another file beside this one.
+                [Unit]
+                Description=microVM web of the fleet home
+
+                [Service]
+                User=microvm-web
+                Group=microvm-web
+
+                """)
+        var vm = VM(name: "web")
+        vm.after = ["vault", "dns"]
+        let user = UnitSettings(vm: vm, fleet: "home", user: nil).text
+        #expect(
+            user.hasSuffix(
+                """
+                Description=microVM web of the fleet home
+                After=microvm@vault.service
+                After=microvm@dns.service
+
+                """))
+    }
+
+    @Test func traffickingHypervisorsAreGivenTheNetworkOfTheHost() {
+        let closed = text()
+        let open = text {
+            $0 = UnitSettings(vm: VM(name: "web"), fleet: "home", user: "microvm-web")
+        }
+        #expect(!closed.contains("PrivateNetwork") && open.contains("PrivateNetwork=no\n"))
+        #expect(open.contains("RestrictAddressFamilies=AF_INET AF_INET6\n"))
+    }
+
+    @Test func namesOfAccountsFitDebian() {
+        #expect(UnitAccount.name(vm: "web", user: 1_900_000_000) == "microvm-web")
+        let long = String(repeating: "a", count: 24)
+        #expect(UnitAccount.name(vm: long, user: 1_900_000_000) == "microvm-1900000000")
+    }
+
+    @Test func unitsAreMadeAndRemovedWithoutTouchingOthers() throws {
+        var template = Array("/tmp/martlet-units-XXXXXX".utf8CString)
+        let folder = String(cString: try #require(mkdtemp(&template)))
+        defer { try? Files.remove(folder) }
+        let manager = ServiceManager(kind: .system, folder: folder, template: Self.template)
+        var settings = UnitSettings(vm: VM(name: "web"), fleet: "home", user: "microvm-web")
+        #expect(try manager.install(settings))
+        #expect(try !manager.install(settings))
+        #expect(try manager.known() == ["web"])
+        #expect(try Files.readLink(manager.wish("web")) == Self.template)
+        settings = UnitSettings(
+            vm: { () -> VM in
+                var vm = VM(name: "web")
+                vm.autostart = false
+                return vm
+            }(), fleet: "home", user: "microvm-web")
+        #expect(try manager.install(settings))
+        #expect(throws: SystemError.self) { try Files.readLink(manager.wish("web")) }
+        let own = Files.parent(manager.settings("web")) + "/own.conf"
+        try Files.write(own, "[Service]\n")
+        #expect(try manager.uninstall("web"))
+        #expect(try !manager.uninstall("web"))
+        #expect(Files.exists(own))
+    }
+}
