@@ -8,7 +8,7 @@ release_flags := -c release --product martlet --static-swift-stdlib -Xswiftc -Os
 # Where the Swift toolchain is when the shell does not know it.
 export PATH := $(PATH):/opt/swift/usr/bin:$(HOME)/.local/share/swiftly/bin
 
-.PHONY: demo test test-faults test-full build lint bench install docs clean
+.PHONY: demo test test-faults test-full test-hosts build deb lint bench install docs clean
 
 # From nothing to VMs that one can log in to.
 demo:
@@ -37,6 +37,16 @@ test-full: test build
 build:
 	scripts/install-packages
 	swift build $(release_flags)
+
+# A Debian package of the release, below .build/deb.
+deb: build
+	scripts/install-packages deb
+	scripts/make-deb $(release)
+
+# Hosts with systemd, Debian 12 and 13: the package, VMs as services, reboots, power cuts.
+test-hosts: deb
+	scripts/install-packages hosts
+	Tests/Hosts/run
 
 lint:
 	scripts/install-packages test
