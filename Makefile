@@ -44,7 +44,7 @@ deb: build
 	scripts/make-deb $(release)
 
 # Hosts with systemd, Debian 12 and 13: the package, VMs as services, reboots, power cuts.
-test-hosts: deb
+test-hosts: build
 	scripts/install-packages hosts
 	Tests/Hosts/run
 

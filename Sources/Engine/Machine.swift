@@ -44,6 +44,7 @@ struct MachinePlan {
                 + vm.kernel.parameters, layers: boot.layers,
             disks: files.disks(of: vm).map(\.launch),
             interfaces: interfaces(), firmwareEntries: entries, oemStringFiles: oemStringFiles)
+        if accelerator == .tcg { spec.translationCacheBytes = translationCache }
         spec.shares = vm.shares.enumerated().map { index, share in
             LaunchSpec.Share(tag: share.tag, socket: files.shareSocket(index))
         }
@@ -65,6 +66,13 @@ struct MachinePlan {
         (vm.mode == .immutable ? [] : ["martlet.mode=\(vm.mode.rawValue)"])
             + (vm.volumes.contains { $0.mount != nil }
                 ? ["systemd.default_device_timeout_sec=300"] : [])
+    }
+
+    /// Half of what its processes may take beyond the guest's memory: QEMU's own bound is higher than
+    /// that of the control group may be, which would end it.
+    private var translationCache: Int64 {
+        let bytes = Int64(vm.limits.memoryOverhead.bytes) / 2
+        return min(max(bytes, 16 << 20), 256 << 20) / (1 << 20) * (1 << 20)
     }
 
     private func words(_ line: String) -> [String] { line.split(separator: " ").map(String.init) }

@@ -68,19 +68,62 @@ struct ServiceTests {
                 [Service]
                 User=microvm-web
                 Group=microvm-web
+                MemoryMax=805306368
+                TasksMax=128
 
                 """)
         var vm = VM(name: "web")
         vm.after = ["vault", "dns"]
         let user = UnitSettings(vm: vm, fleet: "home", user: nil).text
         #expect(
-            user.hasSuffix(
+            user.contains(
                 """
                 Description=microVM web of the fleet home
                 After=microvm@vault.service
                 After=microvm@dns.service
 
                 """))
+        // A user's own manager runs as that user, and puts up no walls.
+        #expect(!user.contains("User=") && !user.contains("PrivateNetwork"))
+    }
+
+    @Test func limitsAreTheServices() throws {
+        let loaded = FleetFile.parse(
+            """
+            fleet: home
+            vms:
+              web:
+                memory: 1GiB
+                limits: { cpu: 150%, memoryOverhead: 128MiB, io: 50MiB/s, tasks: 64 }
+            """)
+        let vm = try #require(loaded.fleet?.vm("web"))
+        let text = UnitSettings(vm: vm, fleet: "home", user: "microvm-web").text
+        for line in [
+            "CPUQuota=150%", "MemoryMax=1207959552", "TasksMax=64",
+            "IOReadBandwidthMax=/var/lib/martlet 52428800",
+            "IOWriteBandwidthMax=/var/lib/martlet 52428800",
+        ] { #expect(text.contains(line + "\n"), "\(line)") }
+    }
+
+    @Test func settingsOfOnesOwnComeLast() throws {
+        let own = text { settings in
+            var vm = settings.vm
+            vm.hardening.confine = .custom([
+                "ProtectProc": "default", "MemoryDenyWriteExecute": "yes",
+            ])
+            settings = UnitSettings(
+                vm: vm, fleet: "home", user: "microvm-web", isEmulated: true)
+        }
+        #expect(
+            own.hasSuffix(
+                "MemoryDenyWriteExecute=no\nMemoryDenyWriteExecute=yes\nProtectProc=default\n"))
+        let off = text { settings in
+            var vm = settings.vm
+            vm.hardening.confine = .off
+            settings = UnitSettings(vm: vm, fleet: "home", user: "microvm-web")
+        }
+        #expect(off.contains("RootDirectory=\n") && off.contains("SystemCallFilter=\n"))
+        #expect(!off.contains("CapabilityBoundingSet") && off.contains("User=microvm-web\n"))
     }
 
     @Test func traffickingHypervisorsAreGivenTheNetworkOfTheHost() {

@@ -11,31 +11,68 @@ struct UnitSettings: Equatable {
     var groups: [String] = []
     /// Whether its CPUs are emulated: QEMU then runs what it has just written.
     var isEmulated = false
+    /// A folder on the disk that `limits.io` is about.
+    var disks = "/var/lib/martlet"
 
     static let mark = "# Made by martlet from a fleet file: changes are lost."
 
     var text: String {
         var lines = [
             UnitSettings.mark, "# Put your own settings into another file beside this one.",
-            "[Unit]",
-            "Description=microVM \(vm.name) of the fleet \(fleet)",
+            "[Unit]", "Description=microVM \(vm.name) of the fleet \(fleet)",
         ]
         lines += vm.after.map { "After=\(ServiceManager.unit($0))" }
-        guard let user else { return lines.joined(separator: "\n") + "\n" }
-        lines += ["", "[Service]", "User=\(user)", "Group=\(user)"]
+        lines += ["", "[Service]"]
+        if let user { lines += ["User=\(user)", "Group=\(user)"] }
         if !groups.isEmpty { lines.append("SupplementaryGroups=\(groups.joined(separator: " "))") }
+        lines += limits
+        if user != nil { lines += walls }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private var limits: [String] {
+        let limits = vm.limits
+        var lines = [
+            "MemoryMax=\(vm.memory.max.bytes + limits.memoryOverhead.bytes)",
+            "TasksMax=\(limits.tasks)",
+        ]
+        if let cpu = limits.cpu { lines.append("CPUQuota=\(cpu.value)%") }
+        if let rate = limits.io?.bytesPerSecond {
+            lines += ["Read", "Write"].map { "IO\($0)BandwidthMax=\(disks) \(rate)" }
+        }
+        return lines
+    }
+
+    /// What differs from the template's walls, the VM's own settings last.
+    private var walls: [String] {
+        if case .off = vm.hardening.confine { return UnitSettings.noWalls }
+        var lines: [String] = []
         if vm.interfaces.contains(where: \.isUser) { lines += UnitSettings.ownTraffic }
         if isEmulated { lines.append("MemoryDenyWriteExecute=no") }
-        return lines.joined(separator: "\n") + "\n"
+        if case .custom(let own) = vm.hardening.confine {
+            lines += own.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+        }
+        return lines
     }
 
     /// A `user` interface is the hypervisor's own traffic: it needs the host's network and its
     /// resolver.
     private static let ownTraffic = [
-        "# A 'user' interface is the hypervisor's own traffic.",
-        "PrivateNetwork=no",
-        "RestrictAddressFamilies=AF_INET AF_INET6",
-        "IPAddressDeny=",
+        "# A 'user' interface is the hypervisor's own traffic.", "PrivateNetwork=no",
+        "RestrictAddressFamilies=AF_INET AF_INET6", "IPAddressDeny=",
         "BindReadOnlyPaths=-/etc/resolv.conf",
+    ]
+
+    /// `confine: false`: its own user, no privilege, and nothing else.
+    private static let noWalls = [
+        "# confine: false", "RootDirectory=", "MountAPIVFS=no", "TemporaryFileSystem=",
+        "BindReadOnlyPaths=", "BindPaths=", "ProtectSystem=no", "ReadWritePaths=",
+        "ProtectHome=no", "PrivateTmp=no", "PrivateMounts=no", "ProtectProc=default",
+        "ProcSubset=all", "ProtectControlGroups=no", "ProtectKernelLogs=no",
+        "ProtectKernelModules=no", "ProtectKernelTunables=no", "ProtectClock=no",
+        "ProtectHostname=no", "PrivateDevices=no", "DevicePolicy=auto", "PrivateUsers=no",
+        "PrivateIPC=no", "PrivateNetwork=no", "IPAddressDeny=", "RestrictAddressFamilies=",
+        "RestrictNamespaces=no", "RestrictRealtime=no", "LockPersonality=no",
+        "MemoryDenyWriteExecute=no", "SystemCallArchitectures=", "SystemCallFilter=",
     ]
 }

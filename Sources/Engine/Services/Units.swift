@@ -108,14 +108,14 @@ extension Engine {
 
     private func install(_ vm: VM, fleet: String, _ manager: ServiceManager) async throws -> Bool {
         var settings = UnitSettings(vm: vm, fleet: fleet, user: nil)
+        defer { Checkpoint.pass() }
         if let user = try allocateUser(vm.name) {
             settings = UnitSettings(vm: vm, fleet: fleet, user: try await account(vm.name, user))
             if let group = groupName("/dev/kvm") { settings.groups = [group] }
             settings.isEmulated = accelerator(for: vm) == .tcg
         }
-        let result = try manager.install(settings)
-        Checkpoint.pass()
-        return result
+        settings.disks = layout.root
+        return try manager.install(settings)
     }
 
     private func groupName(_ path: String) -> String? {

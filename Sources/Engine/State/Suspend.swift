@@ -154,8 +154,12 @@ extension Engine {
             generation: generation, files: files, uuid: identity.uuid,
             accelerator: accelerator(for: vm), hypervisor: "", boot: images.bootFiles(image),
             entries: [], oemStringFiles: [])
+        var launch = plan.superviseSpec().launch
+        // How code is translated is no part of the machine, and a limit changes it.
+        launch.translationCacheBytes = nil
+        launch.splitTranslation = false
         var digest = SHA256()
-        digest.update(try encoded(plan.superviseSpec().launch))
+        digest.update(try encoded(launch))
         return digest.finish()
     }
 }
