@@ -201,8 +201,7 @@ extension Engine {
     func startKeeper(_ vm: VM, _ files: VMLayout) async throws -> Int32? {
         guard !vm.shares.isEmpty else { return nil }
         let log = try Descriptor.open(
-            files.sharesLog, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
-        if try Files.status(files.sharesLog).size > 256 << 10 { ftruncate(log.raw, 0) }
+            files.sharesLog, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
         let (ours, theirs) = try UnixSocket.pair()
         var program = Program("/proc/self/exe")
         program.name = "martlet"

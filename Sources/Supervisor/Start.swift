@@ -19,10 +19,13 @@ package enum StartError: Error, Equatable, CustomStringConvertible {
 }
 
 extension Supervisor {
+    /// Bytes that the file of a supervisor's messages may have.
+    package static let logLimit: Int64 = 256 << 10
+
     /// Starts a supervisor that outlives us, and returns once its hypervisor has taken all devices.
     ///
     /// `program` is this binary with the arguments of `supervise`, and the VM's user where there
-    /// is one. Its messages go to `log`, which starts over when it has grown beyond 256 KiB. `taps`
+    /// is one. Its messages go to `log`, of which `logLimit` bytes are kept. `taps`
     /// are the descriptors of its interfaces, in the order of their slots, and after them those of
     /// its block devices; they are passed on, and stay the caller's to close, as does `shares`, the
     /// channel to the keeper of its shares. Returns the supervisor's pidfd.
@@ -30,8 +33,7 @@ extension Supervisor {
         _ program: Program, log path: String, taps: [Int32] = [], shares: Int32? = nil
     ) async throws -> Descriptor {
         var program = program
-        let log = try Descriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
-        if try Files.status(path).size > 256 << 10 { ftruncate(log.raw, 0) }
+        let log = try Descriptor.open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
         let (reader, writer) = try Pipe().split()
         let report = Descriptor(owning: reader)
         program.newSession = true

@@ -59,7 +59,8 @@ package final class Supervisor {
     /// *thread* that started it, and a pool's threads end when they are idle. A unit that
     /// restarts a dead supervisor must not restart for 1: the restart policy was applied here.
     package static func run(
-        _ spec: SuperviseSpec, hypervisor: any Hypervisor = QEMU(), log: Log = Log()
+        _ spec: SuperviseSpec, hypervisor: any Hypervisor = QEMU(),
+        log: Log = Log(limit: Supervisor.logLimit)
     ) -> Int32 {
         let report = StartReport()
         do {

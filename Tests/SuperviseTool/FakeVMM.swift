@@ -69,6 +69,7 @@ final class FakeVMM {
         }
         plan("reboot") { $0.shutDown("guest-reset") }
         plan("off") { $0.shutDown("guest-shutdown") }
+        plan("hostile") { $0.talkOnEveryWay() }
         plan("io-error") {
             $0.event("BLOCK_IO_ERROR", #"{"node-name": "disk-data", "nospace": true}"#)
             $0.event("STOP", "{}")
@@ -212,6 +213,24 @@ final class FakeVMM {
         for fd in [channels.qmp, channels.agent, channels.ready, channels.console] {
             say(fd, garbage + [10])
         }
+    }
+
+    /// Megabytes on every way that leads to the supervisor, over and over as a guest can have it: words
+    /// that mean something, words without an end, and what makes QEMU complain.
+    private func talkOnEveryWay() {
+        let word = String(repeating: "x", count: 900)
+        for round in 0..<3000 {
+            print("[    1.0] Kernel panic - not syncing: \(word)")
+            print("martlet-init: error: \(word)")
+            say(channels.ready, "ready\nstate degraded \(word) \(word)\n")
+            say(channels.agent, "{\"return\": \"\(word)\"}\n")
+            say(2, "qemu-system-x86_64: virtio: bogus descriptor \(round) \(word)\n")
+        }
+        for way in [channels.console, channels.ready, channels.agent, 2] {
+            for _ in 0..<2000 { say(way, word) }
+            say(way, "\n")
+        }
+        print("said it all")
     }
 
     private func flood() {

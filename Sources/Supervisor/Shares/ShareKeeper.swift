@@ -35,7 +35,7 @@ package final class ShareKeeper: Sendable {
     /// Says `ready` on the channel when all sockets are there, or `failed REASON` and returns 1.
     /// Later it says `ended TAG REASON` of each daemon that ends.
     package static func run(
-        _ keeping: ShareKeeping, channel: Int32 = 3, log: Log = Log()
+        _ keeping: ShareKeeping, channel: Int32 = 3, log: Log = Log(limit: Supervisor.logLimit)
     ) -> Int32 {
         do throws(SystemError) {
             let signals = try Signals.pipe([SIGTERM, SIGINT])
