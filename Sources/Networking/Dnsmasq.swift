@@ -53,6 +53,8 @@ package struct Dnsmasq: Sendable, Equatable {
             "no-hosts", "domain=\(domain)", "local=/internal/", "domain-needed",
             "hostsdir=\(folder)/hosts", "dhcp-hostsdir=\(folder)/dhcp",
             "dhcp-leasefile=\(leaseFolder)/leases", "dhcp-authoritative", "dhcp-fqdn",
+            // A guest can ask as often as it likes: the host's log is not for each of its questions.
+            "quiet-dhcp", "quiet-dhcp6", "quiet-ra",
         ]
         if let subnet = network.subnet, let router = network.router {
             lines += [

@@ -34,6 +34,9 @@ import Testing
                 dhcp-leasefile=/run/x/web/leases/leases
                 dhcp-authoritative
                 dhcp-fqdn
+                quiet-dhcp
+                quiet-dhcp6
+                quiet-ra
                 dhcp-range=10.1.0.0,static,255.255.255.0,12h
                 dhcp-option=option:router,10.1.0.1
                 dhcp-option=option:dns-server,10.1.0.1
