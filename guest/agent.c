@@ -12,7 +12,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int open_port(const char *name, int flags) {
@@ -79,6 +81,18 @@ static int ready(void) {
     return tell("ready\n");
 }
 
+// What would hinder the start and holds from its end on, such as that no module is loaded any more. A
+// file of the image that comes later in the alphabet has the last word here, too.
+static void apply_late_settings(void) {
+    static const char settings[] = "/run/martlet/sysctl-late.conf",
+                      link[] = "/run/sysctl.d/91-late.conf";
+    if (access(settings, F_OK) < 0) return;
+    mkdir("/run/sysctl.d", 0755);
+    if (symlink(settings, link) < 0 && errno != EEXIST) return perror(link);
+    if (system("/usr/lib/systemd/systemd-sysctl --prefix=/kernel/modules_disabled"))
+        fprintf(stderr, "systemd-sysctl could not apply %s\n", settings);
+}
+
 static int state(void) {
     char line[4096] = "state";
     add_words(line, sizeof line - 1, "systemctl is-system-running --wait");
@@ -88,6 +102,7 @@ static int state(void) {
     int expedited = open("/sys/kernel/rcu_expedited", O_WRONLY | O_CLOEXEC);
     if (expedited >= 0 && write(expedited, "0", 1) < 0) perror("rcu_expedited");
     if (expedited >= 0) close(expedited);
+    apply_late_settings();
     add_words(line, sizeof line - 1, "systemctl list-units --failed --plain --no-legend");
     strcat(line, "\n");
     return tell(line);

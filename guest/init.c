@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,8 +80,10 @@ static void load_root_modules(void) {
         if (!load_module(name)) fail("cannot load the module %s", name);
 }
 
-static pid_t start(void (*work)(void)) {
-    pid_t pid = fork();
+// As fork(2); with CLONE_NEWNS in `flags` the child has mounts of its own from its first moment, and
+// what we move afterwards stays where it was for it.
+static pid_t start(unsigned long flags, void (*work)(void)) {
+    pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
     if (pid < 0) fail("cannot start a process");
     if (pid) return pid;
     work();
@@ -93,11 +96,11 @@ static void load_later_modules(void) {
     for (char *name; (name = strtok(NULL, "\n"));) load_module(name);
 }
 
-// The image's kernel settings, as soon as the root is there: they take a fraction of the time that
-// systemd needs to come to its first service.
+// The kernel settings of the VM and its image, as soon as the root is there: they take a fraction of
+// the time that systemd needs to come to its first service. The VM's are below /run.
 static void apply_settings(void) {
-    if (unshare(CLONE_NEWNS) < 0) fail("cannot make a mount namespace");
     mount_or_fail("/proc", ROOT "/proc", NULL, MS_BIND, NULL);
+    mount_or_fail("/run", ROOT "/run", NULL, MS_BIND, NULL);
     if (chroot(ROOT) < 0 || chdir("/") < 0) fail("cannot enter the root");
     // What it cannot set, systemd-sysctl.service reports later.
     execl("/usr/lib/systemd/systemd-sysctl", "systemd-sysctl", (char *)NULL);
@@ -304,7 +307,7 @@ int main(void) {
     umask(022);
     mount_kernel_filesystems();
     load_root_modules();
-    start(load_later_modules);
+    start(0, load_later_modules);
     int layers = atoi(option("martlet.layers", "1"));
     if (layers < 1 || layers > max_layers) reject("martlet.layers must be 1 to %d", max_layers);
     const char *mode = option("martlet.mode", "immutable");
@@ -319,7 +322,7 @@ int main(void) {
     }
     identity_apply(OWN_LAYER, LAYER_PATH, layers, writable ? DATA OVERLAY_UPPER : NULL);
     mount_root(layers, writable);
-    start(apply_settings);
+    start(CLONE_NEWNS, apply_settings);
     if (writable) move_mount(DATA, ROOT "/var");
     else mount_data(ROOT "/var");
     fill_data();

@@ -21,6 +21,7 @@ extension GuestIdentity {
         }
         rootPasswordHash = vm.rootPasswordHash?.text
         timezone = vm.timezone
+        hardening = HardeningFiles(vm.hardening)
         let open = vm.openPorts(allow: settings.allow)
         tcpPorts = open.filter { $0.transport == .tcp }.map(\.port)
         udpPorts = open.filter { $0.transport == .udp }.map(\.port)

@@ -40,8 +40,7 @@ struct MachinePlan {
             memoryBytes: Int64(vm.memory.max.bytes), sharedMemory: vm.shared,
             kernel: boot.kernel,
             initramfs: boot.initramfs,
-            kernelParameters: words(boot.commandLine) + emulationParameters + diskParameters
-                + vm.kernel.parameters, layers: boot.layers,
+            kernelParameters: kernelParameters(), layers: boot.layers,
             disks: files.disks(of: vm).map(\.launch),
             interfaces: interfaces(), firmwareEntries: entries, oemStringFiles: oemStringFiles)
         if accelerator == .tcg { spec.translationCacheBytes = translationCache }
@@ -49,6 +48,19 @@ struct MachinePlan {
             LaunchSpec.Share(tag: share.tag, socket: files.shareSocket(index))
         }
         return spec
+    }
+
+    /// The image's words, ours, and those of the file, which win.
+    ///
+    /// There is one `lsm=` list: one of the file's takes the place of the image's.
+    func kernelParameters() -> [String] {
+        let own = Set(vm.kernel.parameters.map(parameterName))
+        let image = words(boot.commandLine).filter {
+            let name = parameterName($0)
+            return name != "lsm" || !own.contains(name)
+        }
+        let hardening = vm.hardening.kernelParameters.filter { !own.contains(parameterName($0)) }
+        return image + hardening + emulationParameters + diskParameters + vm.kernel.parameters
     }
 
     /// What the guest's kernel cannot find out by itself when its CPUs are emulated.
@@ -89,6 +101,11 @@ struct MachinePlan {
                     ? .user(forwards: forwards, restrict: isRestricted) : .tap(slot: slot))
         }
     }
+}
+
+/// What comes before a parameter's `=`; `-` and `_` are the same to the kernel.
+func parameterName(_ word: String) -> String {
+    String(word.prefix { $0 != "=" }).replacing("-", with: "_")
 }
 
 extension SuperviseSpec {

@@ -74,6 +74,7 @@ package struct GuestIdentity: Sendable, Equatable {
     /// A crypt(3) hash that opens the console; nil keeps root locked.
     package var rootPasswordHash: String?
     package var timezone = "UTC"
+    package var hardening = HardeningFiles()
     /// Ports open in the guest's firewall, besides 22.
     package var tcpPorts: [UInt16] = []
     package var udpPorts: [UInt16] = []
@@ -171,13 +172,20 @@ extension GuestIdentity {
         for user in allUsers { file("keys/\(user.name)", "0644", keys(user.authorizedKeys)) }
         if allowsRoot { file("keys/root", "0644", keys(authorizedKeys)) }
         let allowed = allUsers.map(\.name) + (allowsRoot ? ["root"] : [])
-        file("sshd.conf", "0600", "AllowUsers \(allowed.joined(separator: " "))\n")
+        // The first word counts: this file is read before the image's own.
+        let root = allowsRoot ? "" : "PermitRootLogin no\n"
+        file("sshd.conf", "0600", "AllowUsers \(allowed.joined(separator: " "))\n\(root)")
         file("ssh_host_ed25519_key", "0600", hostKey)
         if let execKey { file("exec.keys", "0600", keys([execKey])) }
         file("hosts", "0644", hosts)
         file("resolv.conf", "0644", dns.map { "nameserver \($0)\n" }.joined())
         let open = tcpPorts.map { ProtocolPort(.tcp, $0) } + udpPorts.map { ProtocolPort(.udp, $0) }
         file("firewall.nft", "0600", GuestIdentity.firewall(open: open))
+        file("sysctl.conf", "0644", hardening.sysctl)
+        if !hardening.lateSysctl.isEmpty {
+            file("sysctl-late.conf", "0644", hardening.lateSysctl)
+        }
+        file("modprobe.conf", "0644", hardening.modprobe)
         if rootPasswordHash != nil { file("console-login", "0600", "") }
         for mount in mounts {
             lines.append("unit \(mount.unitName) local-fs.target \(escaped(mount.unit))")

@@ -36,7 +36,9 @@ package func unavailable(_ vm: VM) -> [Unavailable] {
     check("tpm", vm.tpm, "a virtual TPM")
     check("secureBoot", vm.secureBoot, "secure boot")
     check("kernel.modules", !vm.kernel.modules.isEmpty, "further kernel modules")
-    check("hardening", vm.hardening != plain.hardening, "hardening other than the standard")
+    check(
+        "hardening.confine", vm.hardening.confine != plain.hardening.confine,
+        "a sandbox other than the standard")
     check("warm", vm.warm, "warm start")
     check(
         "health",

@@ -284,6 +284,28 @@ func expectMistakes(_ text: String, _ expected: [String]) {
             ["1:50: vms.a.hardening.confine.protectProc: 'protectProc' is no setting of a unit"]
         ),
         (
+            "hardening: { exceptions: [kernel.sysrk, module:sctp, sctp, kernel.modules_disabled] }",
+            [
+                "1:39: vms.a.hardening.exceptions[0]: no setting 'kernel.sysrk'; did you mean 'kernel.sysrq'?",
+                "1:66: vms.a.hardening.exceptions[2]: no setting 'sctp'; names look like kernel.sysrq, module:sctp",
+                "1:72: vms.a.hardening.exceptions[3]: 'kernel.modules_disabled' is set by 'hardening.kernel: strict', and this VM has standard",
+            ]
+        ),
+        (
+            "hardening: { kernel: strict, exceptions: [kernel.modules_disabled, parameter:pti] }",
+            []
+        ),
+        (
+            "hardening: { kernel: off, exceptions: [kernel.sysrq] }",
+            [
+                "1:52: warning: vms.a.hardening.exceptions[0]: 'kernel.sysrq' is no exception where"
+            ]
+        ),
+        (
+            "image: { disk: /d, firmware: uefi }, hardening: { kernel: strict }",
+            ["1:71: vms.a.hardening.kernel: a foreign disk boots its own system"]
+        ),
+        (
             "credentials: { a-name-that-is-far-too-long: { text: x } }",
             [
                 "1:57: vms.a.credentials.a-name-that-is-far-too-long: 'HOST-a-name-that-is-far-too-long' has 32 characters"

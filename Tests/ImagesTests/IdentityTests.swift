@@ -12,6 +12,9 @@ import Testing
         identity.execKey = "ssh-ed25519 BBBB exec"
         identity.users = [.init(name: "alice", sudo: true, groups: ["docker"], uid: 3000)]
         identity.timezone = "Europe/Berlin"
+        identity.hardening.sysctl = "kernel.sysrq=0\n"
+        identity.hardening.lateSysctl = "kernel.modules_disabled=1\n"
+        identity.hardening.modprobe = "install sctp /bin/false\n"
         identity.tcpPorts = [443, 80, 80]
         identity.udpPorts = [53]
         identity.interfaces = [.user(mac: "02:00:00:00:00:01")]
@@ -37,7 +40,7 @@ import Testing
                 file keys/user 0644 ssh-ed25519 AAAA me\\n
                 file keys/alice 0644 \
 
-                file sshd.conf 0600 AllowUsers admin user alice\\n
+                file sshd.conf 0600 AllowUsers admin user alice\\nPermitRootLogin no\\n
                 file ssh_host_ed25519_key 0600 -----BEGIN KEY-----\\nk\\\\ey\\n-----END KEY-----\\n
                 file exec.keys 0600 ssh-ed25519 BBBB exec\\n
                 file hosts 0644 127.0.0.1 localhost\\n127.0.1.1 web\\n::1 localhost ip6-localhost ip6-loopback\\n
@@ -48,6 +51,9 @@ import Testing
                         ct state invalid drop\\n        meta l4proto { icmp, icmpv6 } accept\\n\
                         udp dport { 68, 546 } accept\\n        tcp dport { 22, 80, 443 } accept\\n\
                         udp dport { 53 } accept\\n    }\\n}\\n
+                file sysctl.conf 0644 kernel.sysrq=0\\n
+                file sysctl-late.conf 0644 kernel.modules_disabled=1\\n
+                file modprobe.conf 0644 install sctp /bin/false\\n
                 unit srv-my\\x20cache.mount local-fs.target [Unit]\\nDescription=/srv/my cache\\n\
                 [Mount]\\nWhat=a-tag\\nWhere=/srv/my cache\\nType=virtiofs\\nOptions=ro\\nTimeoutSec=30\\n
                 unit var-lib-100\\x25.mount local-fs.target [Unit]\\nDescription=/var/lib/100%%\\n\

@@ -73,6 +73,11 @@ import Testing
             ("memory: 1GiB", "a update+restart memory 512MiB→1GiB restart"),
             ("disk: 9GiB", "a update disk 8GiB→9GiB live"),
             ("mode: overlay", "a update+restart mode immutable→overlay restart"),
+            (
+                "hardening: { kernel: strict, exceptions: [kernel.sysrq] }",
+                "a update+restart hardening.kernel standard→strict restart "
+                    + "hardening.exceptions []→[kernel.sysrq] restart"
+            ),
             ("restart: always", "a update restart on-failure→always live"),
             ("stop: { grace: 9s }", "a update stop.grace 30s→9s live"),
             (

@@ -119,8 +119,33 @@ extension Validator {
                     "'\(name)' is no setting of a unit; they look like ProtectProc (systemd.exec)")
             }
         }
-        for (index, name) in vm.hardening.exceptions.enumerated() where !isWord(name, 128) {
-            fail(vm, ["hardening", "exceptions", .index(index)], wordRule(name, 128))
+        checkExceptions(vm)
+    }
+
+    /// One that leaves nothing out would let its author believe that something is left out.
+    private func checkExceptions(_ vm: VM) {
+        let level = vm.hardening.kernel
+        let known = HardeningSetting.table
+        for (index, name) in vm.hardening.exceptions.enumerated() {
+            let at: [Step] = ["hardening", "exceptions", .index(index)]
+            guard let setting = known.first(where: { $0.key == name }) else {
+                let near = nearest(name, in: known.map(\.key))
+                fail(
+                    vm, at,
+                    "no setting '\(name)'"
+                        + (near.isEmpty
+                            ? "; names look like kernel.sysrq, module:sctp, parameter:debugfs"
+                            : near))
+                continue
+            }
+            if level == .off {
+                warn(vm, at, "'\(name)' is no exception where 'hardening.kernel' is off")
+            } else if setting.value(at: level) == nil {
+                fail(
+                    vm, at,
+                    "'\(name)' is set by 'hardening.kernel: strict', and this VM has "
+                        + "\(level.rawValue): leave it out")
+            }
         }
     }
 

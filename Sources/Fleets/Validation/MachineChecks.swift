@@ -163,10 +163,12 @@ extension Validator {
             ("users", !vm.users.isEmpty), ("rootPasswordHash", vm.rootPasswordHash != nil),
             ("firewall", vm.firewall != Firewall()), ("kernel", vm.kernel != Kernel()),
             ("mode", vm.mode != .immutable), ("warm", vm.warm),
+            ("hardening.kernel", vm.hardening.kernel != .standard),
+            ("hardening.exceptions", !vm.hardening.exceptions.isEmpty),
         ]
         for (key, isSet) in settings where isSet {
             fail(
-                vm, [.key(key)],
+                vm, key.pieces(".").map { .key(String($0)) },
                 "a foreign disk boots its own system, where this has no effect; set it inside, "
                     + "or use an image that Martlet builds")
         }
