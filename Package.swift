@@ -55,7 +55,8 @@ let package = Package(
         room("Fleets", "CYaml"),
         // Tests hash images and backups, for which unoptimised code takes a hundred times as long.
         room(
-            "Linux", "CLinux", settings: [.unsafeFlags(["-O"], .when(configuration: .debug))]),
+            "Linux", "CLinux", "CCrypto",
+            settings: [.unsafeFlags(["-O"], .when(configuration: .debug))]),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
         .target(name: "CStorage"),
         .target(name: "CExpat"),

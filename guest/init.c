@@ -29,6 +29,7 @@
 #include "common.h"
 #include "identity.h"
 #include "overlay.h"
+#include "verity.h"
 
 #define ROOT "/sysroot"
 #define OWN_LAYER "/own"
@@ -149,11 +150,13 @@ static void wait_for_disk(const char *serial, char device[64]) {
 }
 
 static void mount_layers(int layers) {
+    verity_load(layers);
     for (int layer = 0; layer < layers; layer++) {
         char serial[16], path[64], device[64];
         snprintf(serial, sizeof serial, "layer%d", layer);
         snprintf(path, sizeof path, LAYER_PATH, layer);
         wait_for_disk(serial, device);
+        verity_open(layer, device);
         make_folders(path, 0755);
         if (mount(device, path, "erofs", MS_RDONLY, NULL) < 0)
             fail("cannot mount %s (%s)", serial, device);

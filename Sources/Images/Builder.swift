@@ -48,9 +48,10 @@ package struct Builder: Sendable {
     /// Builds what is missing of these images and returns them by name.
     ///
     /// With `refresh`, every layer is built anew from the newest packages; one that comes out the
-    /// same keeps its digest, and then nothing changes for its VMs.
+    /// same keeps its digest, and then nothing changes for its VMs. With `verify`, all that is there
+    /// is read, and what is damaged counts as missing.
     package func ensure(
-        _ names: [String], recipes: [ImageRecipe], refresh: Bool = false,
+        _ names: [String], recipes: [ImageRecipe], refresh: Bool = false, verify: Bool = false,
         progress: @Sendable (BuildProgress) -> Void = { _ in }
     ) async throws -> [String: ImageManifest] {
         var result: [String: ImageManifest] = [:]
@@ -64,12 +65,13 @@ package struct Builder: Sendable {
                 let reuse = !refresh || !fresh.insert(key).inserted
                 records.append(
                     try await ensure(
-                        layer, key, on: parents, for: name, reuse: reuse, progress: progress))
+                        layer, key, on: parents, for: name, reuse: reuse, verify: verify,
+                        progress: progress))
             }
             guard let (image, initramfs) = try assemble(name, records) else {
                 throw ImageError.unknownImage(name)
             }
-            try store.add(image, initramfs: initramfs)
+            try store.add(image, initramfs: initramfs, verify: verify)
             result[name] = try store.resolve(image.digest)
         }
         return result
@@ -88,12 +90,31 @@ package struct Builder: Sendable {
         return record
     }
 
+    /// What is damaged of a layer's parts: of the modules, which go into an initramfs whose digest
+    /// would fit to them, or of all.
+    private func damage(of record: LayerRecord, all: Bool) async throws -> [ImageDamage] {
+        var parts: [(String, String)] = []
+        if all { parts = [(store.part(record.layer.digest, .erofs), record.layer.digest)] }
+        if let boot = record.boot {
+            parts.append((store.part(boot.modules, .modules), boot.modules))
+            if all { parts.append((store.part(boot.kernel, .vmlinux), boot.kernel)) }
+        }
+        let chosen = parts
+        return try await blocking { chosen.compactMap { ImageStore.damage(of: $0, digest: $1) } }
+    }
+
     private func ensure(
         _ layer: LayerRecipe, _ key: String, on parents: [ImageManifest.Layer],
-        for image: String, reuse: Bool,
+        for image: String, reuse: Bool, verify: Bool,
         progress: @Sendable (BuildProgress) -> Void
     ) async throws -> LayerRecord {
-        if reuse, let record = cached(key) { return record }
+        var reuse = reuse
+        if reuse, let record = cached(key) {
+            let damage = try await damage(of: record, all: verify)
+            if damage.isEmpty { return record }
+            for part in damage { progress(BuildProgress(image: layer.image, step: "\(part)")) }
+            reuse = false
+        }
         guard getuid() == 0 else { throw ImageError.notRoot(image: image) }
         // Two builds of one layer: the second waits, and finds it built.
         let locks = "\(store.root)/cache/locks"
@@ -147,8 +168,10 @@ package struct Builder: Sendable {
                 if words.count == 2 { packages[String(words[0])] = String(words[1]) }
             }
             let record = LayerRecord(
-                layer: .init(digest: packed.digest, bytes: packed.bytes), packages: packages,
-                boot: boot)
+                layer: .init(
+                    digest: packed.digest, bytes: packed.bytes,
+                    check: try Builder.check(try Files.readText("\(work.path)/verity"))),
+                packages: packages, boot: boot)
             try Files.makeFolder("\(store.root)/cache/recipes")
             try Files.write(store.recipeFile(key), record.json.text(pretty: true) + "\n")
             try work.remove()
@@ -160,10 +183,22 @@ package struct Builder: Sendable {
         }
     }
 
+    /// What the script says of the hash tree; pure.
+    static func check(_ text: String) throws(ImageError) -> ImageManifest.Layer.Check {
+        let words = text.split(whereSeparator: \.isWhitespace).map(String.init)
+        guard words.count == 2, let bytes = Int64(words[0]), isDigest(words[1]) else {
+            throw .failed(
+                image: "layer", step: "packing the layer",
+                output: "veritysetup named no root hash: \(text)")
+        }
+        return .init(rootHash: words[1], contentBytes: bytes)
+    }
+
     /// The programs that a build runs, and the Debian packages that they come with.
     static let tools = [
         ("mmdebstrap", "mmdebstrap"), ("mkfs.erofs", "erofs-utils"), ("unshare", "util-linux"),
         ("setfattr", "attr"), ("dpkg-deb", "dpkg"), ("chroot", "coreutils"),
+        ("veritysetup", "cryptsetup-bin"),
     ]
 
     private func run(
@@ -290,18 +325,19 @@ package struct Builder: Sendable {
         _ name: String, _ records: [LayerRecord]
     ) throws(ImageError) -> (image: ImageManifest, initramfs: [UInt8])? {
         guard let boot = records.first?.boot, let top = records.last else { return nil }
+        var packages = top.packages
+        packages[boot.package] = boot.version
+        var image = ImageManifest(
+            name: name, layers: records.map(\.layer), kernel: boot.kernel, initramfs: "",
+            commandLine: Builder.commandLine, packages: packages, createdAt: Clock.now())
         var archive = CPIO()
         archive.file("init", mode: 0o755, GuestPrograms.initProgram)
+        if let list = image.verityList { archive.file("verity", mode: 0o644, Array(list.utf8)) }
         let modules = try system { () throws(SystemError) in
             try Files.read(store.part(boot.modules, .modules))
         }
         let initramfs = archive.finish() + modules
-        var packages = top.packages
-        packages[boot.package] = boot.version
-        let image = ImageManifest(
-            name: name, layers: records.map(\.layer), kernel: boot.kernel,
-            initramfs: SHA256.hex(initramfs), commandLine: Builder.commandLine,
-            packages: packages, createdAt: Clock.now())
+        image.initramfs = SHA256.hex(initramfs)
         return (image, initramfs)
     }
 }

@@ -9,6 +9,16 @@ package struct ImageManifest: Sendable, Equatable {
         /// SHA-256 of the file, in hexadecimal.
         package let digest: String
         package let bytes: Int64
+        /// How a guest checks it as it reads it; nil in layers of before there was such a check.
+        package var check: Check?
+
+        /// The hash tree at the end of a layer's file, for dm-verity.
+        package struct Check: Sendable, Equatable {
+            /// The hash of the tree's root, in hexadecimal.
+            package let rootHash: String
+            /// Bytes of the content; the tree follows it.
+            package let contentBytes: Int64
+        }
     }
 
     package var name: String
@@ -24,7 +34,9 @@ package struct ImageManifest: Sendable, Equatable {
     /// Seconds since 1970.
     package var createdAt: Int64
 
-    static let format: Int64 = 1
+    /// An older martlet would use layers with a hash tree without checking them.
+    static let newestFormat: Int64 = 2
+    private var format: Int64 { layers.contains { $0.check != nil } ? 2 : 1 }
     // A manifest may come from anywhere: with these bounds, sums and times stay numbers.
     private static let mostBytes: Int64 = 1 << 50
     private static let mostLayers = 64
@@ -33,8 +45,21 @@ package struct ImageManifest: Sendable, Equatable {
 
     /// What decides how a VM behaves; two builds with the same digest are the same image.
     package var digest: String {
-        let lines = ["martlet-image \(ImageManifest.format)", kernel, initramfs, commandLine]
-        return SHA256.hex((lines + layers.map(\.digest)).joined(separator: "\n").utf8)
+        let lines = ["martlet-image \(format)", kernel, initramfs, commandLine]
+        let parts = layers.map { layer in
+            layer.digest + (layer.check.map { " \($0.rootHash) \($0.contentBytes)" } ?? "")
+        }
+        return SHA256.hex((lines + parts).joined(separator: "\n").utf8)
+    }
+
+    /// Whether guests check every byte of the system as they read it.
+    package var isCheckedAtRead: Bool { layers.allSatisfy { $0.check != nil } }
+
+    /// What guest/verity.c reads: a line for each layer, the lowest first; nil where a layer has no
+    /// hash tree.
+    var verityList: String? {
+        guard isCheckedAtRead else { return nil }
+        return layers.compactMap(\.check).map { "\($0.contentBytes) \($0.rootHash)\n" }.joined()
     }
 
     /// Bytes of all parts; layers are shared with other images.
@@ -44,7 +69,7 @@ package struct ImageManifest: Sendable, Equatable {
 extension ImageManifest {
     package var json: JSONValue {
         .object([
-            .init("format", .integer(ImageManifest.format)),
+            .init("format", .integer(format)),
             .init("name", .string(name)),
             .init("digest", .string("sha256:" + digest)),
             .init("createdAt", .integer(createdAt)),
@@ -53,12 +78,7 @@ extension ImageManifest {
             .init("initramfs", .string(initramfs)),
             .init(
                 "layers",
-                .array(
-                    layers.map {
-                        .object([
-                            .init("digest", .string($0.digest)), .init("bytes", .integer($0.bytes)),
-                        ])
-                    })),
+                .array(layers.map { .object($0.members) })),
             .init(
                 "packages",
                 .object(
@@ -71,13 +91,11 @@ extension ImageManifest {
         guard let format = json["format"]?.integer else {
             throw .damaged(path: path, reason: "it has no format")
         }
-        guard format <= ImageManifest.format else { throw .newerFormat(path: path) }
+        guard format <= ImageManifest.newestFormat else { throw .newerFormat(path: path) }
         let layers = (json["layers"]?.elements ?? []).compactMap { layer -> Layer? in
-            guard let digest = layer["digest"]?.string, isDigest(digest),
-                let bytes = layer["bytes"]?.integer,
-                (0...ImageManifest.mostBytes).contains(bytes)
+            guard let layer = Layer(layer), (0...ImageManifest.mostBytes).contains(layer.bytes)
             else { return nil }
-            return Layer(digest: digest, bytes: bytes)
+            return layer
         }
         guard let name = json["name"]?.string, let kernel = json["kernel"]?.string,
             isDigest(kernel),
@@ -99,6 +117,33 @@ extension ImageManifest {
         guard json["digest"]?.string == "sha256:" + digest else {
             throw .damaged(path: path, reason: "its digest does not fit to its content")
         }
+    }
+}
+
+extension ImageManifest.Layer {
+    /// The members of its object, in manifests and in the records of recipes.
+    var members: [JSONValue.Member] {
+        [.init("digest", .string(digest)), .init("bytes", .integer(bytes))]
+            + (check.map {
+                [
+                    .init("rootHash", .string($0.rootHash)),
+                    .init("contentBytes", .integer($0.contentBytes)),
+                ]
+            } ?? [])
+    }
+
+    /// Nil where a part is missing or cannot be right.
+    init?(_ json: JSONValue) {
+        guard let digest = json["digest"]?.string, isDigest(digest),
+            let bytes = json["bytes"]?.integer
+        else { return nil }
+        self.init(digest: digest, bytes: bytes)
+        guard let rootHash = json["rootHash"] else { return }
+        guard let root = rootHash.string, isDigest(root),
+            let content = json["contentBytes"]?.integer,
+            content > 0, content < bytes, content % LayerSteps.block == 0
+        else { return nil }
+        check = Check(rootHash: root, contentBytes: content)
     }
 }
 

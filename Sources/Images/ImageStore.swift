@@ -10,6 +10,8 @@ package struct BootFiles: Sendable, Equatable {
     /// The layers' files, the lowest first; as disks they have the serials `layer0`, `layer1` and so on.
     package let layers: [String]
     package let commandLine: String
+    /// SHA-256 of the kernel and the initramfs, by path.
+    package let digests: [String: String]
 }
 
 /// The images of one ROOT: files named by their digests, and names that point to them.
@@ -38,11 +40,13 @@ package struct ImageStore: Sendable {
 
     /// The files to start a VM from.
     package func bootFiles(_ image: ImageManifest) -> BootFiles {
-        BootFiles(
-            kernel: "\(folder(image.digest))/vmlinux",
-            initramfs: "\(folder(image.digest))/initramfs",
+        let kernel = "\(folder(image.digest))/vmlinux"
+        let initramfs = "\(folder(image.digest))/initramfs"
+        return BootFiles(
+            kernel: kernel, initramfs: initramfs,
             layers: image.layers.map { part($0.digest, .erofs) },
-            commandLine: "\(image.commandLine) martlet.layers=\(image.layers.count)")
+            commandLine: "\(image.commandLine) martlet.layers=\(image.layers.count)",
+            digests: [kernel: image.kernel, initramfs: image.initramfs])
     }
 
     // MARK: Reading
@@ -159,18 +163,22 @@ package struct ImageStore: Sendable {
 
     /// Takes a finished file into the store under its digest; an equal one that is there is kept.
     func take(_ file: String, _ kind: Part) async throws -> (digest: String, bytes: Int64) {
-        let digest = try await FileDigest.of(file)
+        let digest = try await blocking { try SHA256.file(file) }
         return (digest, try keep(file, kind, digest: digest))
     }
 
     /// Takes a file whose digest is known, and returns its size.
+    ///
+    /// A damaged one in its place goes to `quarantine/`; guests that have it open keep it.
     @discardableResult
     func keep(_ file: String, _ kind: Part, digest: String) throws(SystemError) -> Int64 {
         let target = part(digest, kind)
         let bytes = try Files.status(file).size
-        if let there = try? Files.status(target), there.size == bytes {
+        let isThere = Files.exists(target)
+        if isThere, ImageStore.damage(of: target, digest: digest) == nil {
             try Files.remove(file)
         } else {
+            if isThere { _ = quarantine(target) }
             try Files.makeFolder("\(root)/layers")
             try check("chmod \(file)") { chmod(file, 0o444) }
             try Descriptor.open(file, O_RDONLY).sync()
@@ -181,11 +189,14 @@ package struct ImageStore: Sendable {
     }
 
     /// Adds an image whose parts are in the store, and lets its name point to it.
+    ///
+    /// With `verify`, one that is there and damaged goes to `quarantine/`, and is made anew.
     func add(
-        _ image: ImageManifest, initramfs: [UInt8], isImported: Bool = false
+        _ image: ImageManifest, initramfs: [UInt8], isImported: Bool = false, verify: Bool = false
     ) throws(ImageError) {
         try system { () throws(SystemError) in
             let target = folder(image.digest)
+            if verify, Files.exists(target), !isSound(image) { _ = quarantine(target) }
             if !Files.exists(target) {
                 // The last word is the process, for removeUnfinished; it may add an image twice at once.
                 let fresh = "\(root)/images/.new.\(randomHex(8)).\(getpid())"
@@ -205,6 +216,14 @@ package struct ImageStore: Sendable {
             }
         }
         try setName(image.name, image.digest, isImported: isImported)
+    }
+
+    /// Whether an image's own folder is complete, and holds what it held at first.
+    private func isSound(_ image: ImageManifest) -> Bool {
+        let boot = bootFiles(image)
+        return (try? load(image.digest)) != nil
+            && ImageStore.damage(of: boot.kernel, digest: image.kernel) == nil
+            && ImageStore.damage(of: boot.initramfs, digest: image.initramfs) == nil
     }
 
     func setName(
@@ -323,19 +342,6 @@ package struct ImageStore: Sendable {
 func system<R>(_ body: () throws(SystemError) -> R) throws(ImageError) -> R {
     do { return try body() } catch {
         throw error.isNoSpace ? .noSpace(path: error.what) : .system(error)
-    }
-}
-
-/// SHA-256 of whole files, by coreutils: layers are large, and it is as fast as the disk.
-enum FileDigest {
-    static func of(_ path: String) async throws -> String {
-        let program = try tool("sha256sum", package: "coreutils")
-        let output = try await Program(program, ["--zero", path]).capture()
-        let digest = String(output.text.prefix(64))
-        guard output.exit.isSuccess, isDigest(digest) else {
-            throw ImageError.damaged(path: path, reason: output.errorText)
-        }
-        return digest
     }
 }
 

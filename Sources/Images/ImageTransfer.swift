@@ -146,7 +146,7 @@ extension ImageStore {
             [("initramfs", image.initramfs), ("vmlinux", image.kernel)]
             + image.layers.map { ("\($0.digest).erofs", $0.digest) }
         for (file, digest) in parts {
-            guard try await FileDigest.of("\(work)/\(file)") == digest else {
+            guard try await blocking({ try SHA256.file("\(work)/\(file)") }) == digest else {
                 throw ImageError.damaged(path: path, reason: "'\(file)' was changed")
             }
         }
@@ -160,18 +160,10 @@ extension ImageStore {
             }
             try keep("\(work)/vmlinux", .vmlinux, digest: image.kernel)
         }
-        // The same image may be here already, and not be what it was.
-        if Files.exists(folder(image.digest)) {
-            do throws(ImageError) {
-                _ = try load(image.digest)
-            } catch {
-                guard case .damaged = error else { throw error }
-                _ = quarantine(folder(image.digest))
-            }
-        }
         let initramfs = try system { () throws(SystemError) in
             try Files.read("\(work)/initramfs", limit: Int(ImageArchive.bootLimit))
         }
-        try add(image, initramfs: initramfs, isImported: true)
+        // The same image may be here already, and not be what it was.
+        try add(image, initramfs: initramfs, isImported: true, verify: true)
     }
 }

@@ -49,7 +49,7 @@ package struct CPIO {
 package enum Kernel {
     /// What init needs before the root is there.
     package static let rootModules = [
-        "virtio_pci", "virtio_blk", "virtio_net", "qemu_fw_cfg", "erofs", "overlay",
+        "virtio_pci", "virtio_blk", "virtio_net", "qemu_fw_cfg", "dm_verity", "erofs", "overlay",
     ]
     /// What every guest needs right after.
     ///

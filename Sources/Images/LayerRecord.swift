@@ -28,10 +28,10 @@ struct LayerRecord: Equatable {
     /// Reads a record; nil when there is none or it is damaged: then the layer is built again.
     init?(path: String) {
         guard let text = try? Files.readText(path), let json = try? JSONValue(parsing: text),
-            let digest = json["layer"]?.string, isDigest(digest),
-            let bytes = json["bytes"]?.integer, let packages = json["packages"]
+            let layer = json["layer"].flatMap(ImageManifest.Layer.init),
+            let packages = json["packages"]
         else { return nil }
-        layer = .init(digest: digest, bytes: bytes)
+        self.layer = layer
         self.packages = Dictionary(
             packages.members.map { ($0.key, $0.value.string ?? "") }, uniquingKeysWith: { $1 })
         if let boot = json["boot"], let kernel = boot["kernel"]?.string,
@@ -45,9 +45,7 @@ struct LayerRecord: Equatable {
     }
 
     var json: JSONValue {
-        var members: [JSONValue.Member] = [
-            .init("layer", .string(layer.digest)), .init("bytes", .integer(layer.bytes)),
-        ]
+        var members: [JSONValue.Member] = [.init("layer", .object(layer.members))]
         if let boot {
             members.append(
                 .init(
@@ -68,7 +66,7 @@ extension LayerRecipe {
     ///
     /// That is the script, the files and the layer below. `mirror` is where packages come from; nil for mmdebstrap's own choice.
     func key(above parent: String?, mirror: String?) -> String {
-        var lines = ["martlet-layer 1", parent ?? "-", mirror ?? "-"]
+        var lines = ["martlet-layer 2", parent ?? "-", mirror ?? "-"]
         lines.append(SHA256.hex(LayerSteps.render(steps(hasParent: parent != nil)).utf8))
         lines += files.map { SHA256.hex($0.content) }
         // The lowest layer brings the kernel.

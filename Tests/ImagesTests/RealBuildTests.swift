@@ -39,6 +39,10 @@ struct RealBuildTests {
         for file in files.layers + [files.kernel, files.initramfs] { #expect(Files.exists(file)) }
         #expect(files.commandLine.hasSuffix("martlet.layers=2"))
         #expect(try builder.current("core", recipes: [])?.digest == image.digest)
+        #expect(image.isCheckedAtRead)
+        #expect(try await Self.store.damage(of: image, withLayers: true) == [])
+        let initramfs = try Files.read(files.initramfs)
+        #expect(String(decoding: initramfs, as: UTF8.self).contains(try #require(image.verityList)))
     }
 
     /// A changed package builds one layer; the same recipe gives the same bytes again; two builds
@@ -67,6 +71,20 @@ struct RealBuildTests {
         #expect(again["test-tools"]?.digest == image.digest)
         #expect(
             steps.all.withLock { $0 }.filter { $0.step == "packing the layer" }.count == 2)
+
+        // A flipped byte is found when all is read, and the layer is built once more.
+        let layer = try #require(Self.store.bootFiles(image).layers.last)
+        let file = try Descriptor.open(layer, O_RDWR)
+        try check("pwrite") { pwrite(file.raw, [0xa5, 0x5a], 2, 2000) }
+        let quarantined = "\(Self.store.root)/quarantine/\(Files.name(layer)).1"
+        try Files.remove(quarantined)
+        let mended = try await builder.ensure(
+            ["test-tools"], recipes: [recipe], verify: true, progress: steps.add)
+        #expect(mended["test-tools"]?.digest == image.digest)
+        #expect(try await Self.store.damage(of: image, withLayers: true) == [])
+        #expect(steps.all.withLock { $0 }.contains { $0.step.hasPrefix("\(layer) is damaged") })
+        #expect(Files.exists(quarantined))
+        try Files.remove(quarantined)
 
         try await Self.store.remove("test-tools", inUse: [core.digest: ["test"]])
         #expect(try WorkFolder.active(Self.store.root) == 0)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What Martlet uses of libcrypto (OpenSSL 3), loaded when the first file of sops is read: linked, it
+// What Martlet uses of libcrypto (OpenSSL 3), loaded when a file of sops is read or an image is hashed: linked, it
 // would cost every start of martlet time. The prototypes stand here so that building needs no
 // headers of OpenSSL; its soname promises that they stay.
 #pragma once
@@ -24,6 +24,7 @@ typedef struct engine_st ENGINE;
        const unsigned char *_Nullable, int)) \
     X(int, EVP_CipherFinal_ex, \
       (EVP_CIPHER_CTX *_Nonnull, unsigned char *_Nullable, int *_Nonnull)) \
+    X(const EVP_MD *_Nullable, EVP_sha256, (void)) \
     X(const EVP_MD *_Nullable, EVP_sha512, (void)) \
     X(EVP_MD_CTX *_Nullable, EVP_MD_CTX_new, (void)) \
     X(void, EVP_MD_CTX_free, (EVP_MD_CTX *_Nullable)) \
