@@ -84,7 +84,8 @@ extension Failure {
         case .notCreated, .missingImage: self.init(.notFound, error.description)
         case .privilegedPort, .noPrivilegeForNetworks: self.init(.noPrivilege, error.description)
         case .unreachable: self.init(.hostNotReady, error.description)
-        case .failed, .timeout, .notRunning, .suspended, .cannotSuspend, .cannotResume:
+        case .failed, .damagedImage, .timeout, .notRunning, .suspended, .cannotSuspend,
+            .cannotResume:
             self.init(.failed, error.description)
         }
     }

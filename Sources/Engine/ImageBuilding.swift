@@ -60,12 +60,13 @@ extension Engine {
         return try images.resolve(name)
     }
 
-    /// Builds what is missing of these images, and returns them by name.
+    /// Builds what is missing of these images, and returns them by name; with `verify`, also what
+    /// is damaged.
     package func buildImages(
-        _ names: [String], in fleet: Fleet?, refresh: Bool = false
+        _ names: [String], in fleet: Fleet?, refresh: Bool = false, verify: Bool = false
     ) async throws -> [String: ImageManifest] {
         let built = try await builder.ensure(
-            names, recipes: Engine.recipes(of: fleet), refresh: refresh
+            names, recipes: Engine.recipes(of: fleet), refresh: refresh, verify: verify
         ) { reporter.working($0.image, $0.step) }
         return built
     }
@@ -96,6 +97,9 @@ extension Engine {
             vm.enable && (names.isEmpty || names.contains(vm.name)) && isAvailable(vm)
                 && !isPinned(vm.name)
         }
+        failures = await mendImages(
+            for: fleet.vms.filter { $0.enable && (names.isEmpty || names.contains($0.name)) },
+            in: fleet)
         for vm in vms { digests[vm.name] = keptImage(of: vm) }
         vms.removeAll { digests[$0.name] != nil }
         for (image, users) in Dictionary(grouping: vms, by: Engine.imageName)
@@ -143,7 +147,7 @@ extension Engine {
     }
 
     /// Whether an image has come from a file, and no recipe of it is used here.
-    private func isFixed(_ name: String, in fleet: Fleet?) -> Bool {
+    func isFixed(_ name: String, in fleet: Fleet?) -> Bool {
         ((try? imported(name, in: fleet)) ?? nil) != nil
     }
 

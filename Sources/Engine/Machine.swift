@@ -28,6 +28,7 @@ struct MachinePlan {
                 lock: files.lock, runRecord: files.runRecord, exitRecord: files.exitRecord,
                 consoleLog: files.consoleLog, eventLog: files.events, runFolder: files.sockets,
                 spec: files.launch))
+        spec.bootFiles = boot.digests
         spec.apply(vm)
         return spec
     }

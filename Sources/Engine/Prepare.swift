@@ -24,6 +24,9 @@ extension Engine {
         if !resuming, observer.savedMemory(files) != nil { throw LifecycleError.suspended(name) }
         let user = try allocateUser(name)
         let (generation, identity) = try await makeLasting(name)
+        if let image = try images.resolve(generation.imageDigest) {
+            try await checkImage(image, of: name)
+        }
         let fleet = try store.record(name)?.fleet
         try checkPorts(generation.vm)
         try checkReach(name, [layout.run], by: user)

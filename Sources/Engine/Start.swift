@@ -13,6 +13,7 @@ package enum LifecycleError: Error, Equatable, CustomStringConvertible {
     case timeout(vm: String, waitingFor: String)
     case notRunning(vm: String, phase: String)
     case missingImage(vm: String, digest: String)
+    case damagedImage(vm: String, image: String, what: String)
     case unreachable(vm: String, folder: String, user: UInt32)
     case suspended(String)
     case cannotSuspend(vm: String, reason: String)
@@ -36,6 +37,9 @@ package enum LifecycleError: Error, Equatable, CustomStringConvertible {
                 + "net.ipv4.ip_unprivileged_port_start"
         case .missingImage(let vm, let digest):
             "the image \(digest.prefix(12)) of \(vm) is gone: 'martlet up \(vm)' builds it again"
+        case .damagedImage(let vm, let image, let what):
+            "\(vm) is not started: \(what); 'martlet up \(vm)' or 'martlet build \(image)' builds it "
+                + "again, as root; an image that came from a file is imported again"
         case .unreachable(let vm, let folder, let user):
             "\(vm) runs as a user of its own (\(user)), who cannot pass the folder \(folder): "
                 + "'chmod o+x \(folder)', or keep the fleet elsewhere with MARTLET_ROOT and "

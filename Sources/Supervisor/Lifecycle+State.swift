@@ -24,3 +24,13 @@ extension Lifecycle {
         }
     }
 }
+
+extension Lifecycle {
+    /// What dm-verity has found, which guest/verity.c asks to panic for.
+    var damage: String? {
+        guard panic == "dm-verity device corrupted" else { return nil }
+        return
+            "a layer of its image is damaged, and the guest was ended before it could use what it "
+            + "read: 'martlet up' says which layer, and builds it again"
+    }
+}

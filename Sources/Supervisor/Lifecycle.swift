@@ -21,6 +21,8 @@ struct Lifecycle: Sendable {
         case panicked(String)
         /// The image's init has given up, in its own words; it powers off.
         case initFailed(String)
+        /// A file that the hypervisor boots from is not what was built.
+        case imageDamaged(String)
         case ended(Exit, detail: String?)
         /// The running guest waits for a share for ever.
         case shareLost(String)
@@ -94,7 +96,7 @@ struct Lifecycle: Sendable {
     private var accepted = false
     var everAccepted = false
     private(set) var shutdownReason: String?
-    private var panic: String?
+    var panic: String?
     private var initError: String?
     private var failures: [Double] = []
     var lostShare: String?
@@ -134,6 +136,7 @@ struct Lifecycle: Sendable {
         case .initFailed(let line):
             initError = initError ?? line
             return []
+        case .imageDamaged(let why): return leave(.imageDamaged, why)
         case .ended(let exit, let detail): return ended(exit, detail, now)
         case .shareLost(let why):
             lostShare = why
@@ -249,11 +252,13 @@ extension Lifecycle {
         case .starting:
             // Init looked and found something missing: it would find the same again.
             if let initError { return leave(.bootFailed, "the guest cannot boot: \(initError)") }
+            if let damage { return leave(.imageDamaged, damage) }
             if let panic { return missedBoot("the guest's kernel panicked: \(panic)") }
             if shutdownReason == "guest-reset" {
                 return missedBoot("the guest rebooted before it was up" + hint(detail))
             }
         case .running, .paused:
+            if let damage { return leave(.imageDamaged, damage) }
             if let panic { return crashed("the guest's kernel panicked: \(panic)", now) }
             if shutdownReason == "guest-reset" {
                 restarts += 1

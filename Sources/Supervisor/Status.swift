@@ -80,6 +80,8 @@ package struct ExitRecord: Codable, Sendable, Equatable {
         case crashed
         /// Too many crashes in too short a time.
         case crashLoop
+        /// A file of the image is not what was built: another start would meet it again.
+        case imageDamaged
 
         package var isFailure: Bool {
             self != .stopped && self != .poweredOff && self != .suspended

@@ -26,4 +26,18 @@ extension SuperviseSpec {
     package func write(_ path: String, mode: UInt32 = 0o644) throws {
         try Files.write(path, encoded(self), mode: mode)
     }
+
+    /// Which of the files that a start boots from is not what it was; nil when all are.
+    ///
+    /// Blocks for as long as it takes to read them, some 50 MB.
+    var bootDamage: String? {
+        for (path, wanted) in (bootFiles ?? [:]).sorted(by: { $0.key < $1.key }) {
+            let found: String
+            do { found = try SHA256.file(path) } catch { found = "unknown (\(error))" }
+            if found != wanted {
+                return "\(path) is damaged: its SHA-256 is \(found) instead of \(wanted)"
+            }
+        }
+        return nil
+    }
 }

@@ -21,6 +21,9 @@ package struct SuperviseSpec: Codable, Sendable, Equatable {
     package var health: [HealthCheck] = []
     /// The host's boot, which whoever has walls around it cannot read.
     package var bootID = Clock.bootID()
+    /// SHA-256 of the files that the hypervisor itself boots from, by path: `prepare` has compared
+    /// them, and each further start does so again.
+    package var bootFiles: [String: String]?
     /// The file of saved memory to go on from, for as long as the exit record says `suspended`.
     package var resume: String?
 

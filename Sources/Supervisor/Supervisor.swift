@@ -204,6 +204,8 @@ extension Supervisor {
 
     private func launch() {
         if shareChannel?.failure != nil { return handle(.launchFailed(whyNoShares)) }
+        // `prepare` has looked at them for the first start.
+        if launchedAt != nil, let damage = spec.bootDamage { return handle(.imageDamaged(damage)) }
         do {
             let machine = try Machine(
                 spec, hypervisor, lock: lock, taps: taps, resuming: lifecycle.isResuming, reactor)

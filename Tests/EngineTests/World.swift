@@ -91,10 +91,12 @@ final class World {
 
     /// Puts the layers of an image into the store, as if they had been built, and returns its digest.
     ///
-    /// `images` are the fleet file's own, in YAML's flow form.
+    /// `images` are the fleet file's own, in YAML's flow form; with `checked`, the guest is said to
+    /// check the layers as it reads them.
     @discardableResult
     func makeImage(
-        _ name: String = "core", _ images: String = "", packages: [String: String] = [:]
+        _ name: String = "core", _ images: String = "", packages: [String: String] = [:],
+        checked: Bool = false
     ) async throws -> String {
         let loaded = FleetFile.parse("fleet: test\nimages: {\(images)}\nvms: {}\n")
         let recipes = try #require(loaded.fleet, "\(loaded.diagnostics)").images
@@ -112,10 +114,12 @@ final class World {
             modules: try await take("modules", .modules).0, package: "linux", version: "1")
         var below: String?
         for layer in try LayerRecipe.chain(for: name, recipes: recipes) {
-            let text = "\(layer.image) \(layer.packages)"
+            var text = "\(layer.image) \(layer.packages)"
+            if checked { text += String(repeating: ".", count: 4096) }
             let (digest, bytes) = try await take(text, .erofs)
+            let tree = ImageManifest.Layer.Check(rootHash: digest, contentBytes: 4096)
             let record = LayerRecord(
-                layer: .init(digest: digest, bytes: bytes),
+                layer: .init(digest: digest, bytes: bytes, check: checked ? tree : nil),
                 packages: packages.merging(["systemd": "1"]) { given, _ in given },
                 boot: below == nil ? boot : nil)
             let key = layer.key(above: below, mirror: nil)

@@ -60,7 +60,8 @@ final class FakeVMM {
         plan("boot") { $0.boot() }
         plan("crash") { kill($0.block == nil ? getpid() : getppid(), SIGKILL) }
         plan("panic") {
-            $0.print("[    1.0] Kernel panic - not syncing: Attempted to kill init!")
+            let why = $0.words["because"]?.replacing("_", with: " ")
+            $0.print("[    1.0] Kernel panic - not syncing: \(why ?? "Attempted to kill init!")")
             $0.shutDown("guest-reset")
         }
         plan("init-error") {

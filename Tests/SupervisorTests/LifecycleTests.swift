@@ -144,6 +144,30 @@ import Testing
         #expect(story.left == .leave(.crashed, reason: why, method: nil))
     }
 
+    /// Another start would read the same.
+    @Test(arguments: [true, false]) func aDamagedLayerEndsItForGood(isUp: Bool) {
+        var story = Story { $0.restart.policy = .always }
+        story.tell(.begin, .launched, .accepted)
+        if isUp { story.tell(.booted) }
+        story.tell(.panicked("dm-verity device corrupted"), .ended(.code(0), detail: nil))
+        #expect(story.life.state == .failed)
+        guard case .leave(.imageDamaged, let reason?, nil) = story.left else {
+            Issue.record("\(story.effects)")
+            return
+        }
+        #expect(reason.hasPrefix("a layer of its image is damaged"))
+        #expect(!story.effects.contains(.launch))
+    }
+
+    @Test func aDamagedKernelIsNotStartedAgain() {
+        var story = Story { $0.restart.policy = .always }
+        story.boot()
+        story.tell(.shutdown(reason: "guest-reset"), .ended(.code(0), detail: nil))
+        #expect(story.effects.last == .launch)
+        story.tell(.imageDamaged("/vmlinux is damaged"))
+        #expect(story.left == .leave(.imageDamaged, reason: "/vmlinux is damaged", method: nil))
+    }
+
     @Test func crashesBackOffAndEndAsALoop() {
         var story = Story()
         story.boot()

@@ -17,7 +17,7 @@ enum ImageVerbs {
     static let newer = Key<String>.argument("B", "The newer image.", candidates: .images)
 
     static let build = Command(
-        "build", "Build images, and of them only the layers that are missing.",
+        "build", "Build images, and of them only the layers that are missing or damaged.",
         parameters: [names, refresh],
         examples: [
             .init("martlet build", "Every image that the fleet's VMs use."),
@@ -36,7 +36,7 @@ enum ImageVerbs {
         let chosen = wanted
         let built = try await session.printer.withProgress { progress in
             try await session.engine.reporting(to: progress.reporter).buildImages(
-                chosen, in: fleet, refresh: arguments[refresh])
+                chosen, in: fleet, refresh: arguments[refresh], verify: true)
         }
         try await show(chosen.compactMap { built[$0] }, session)
     }
@@ -64,13 +64,14 @@ enum ImageVerbs {
         }
         var table = Table([
             "NAME", "DIGEST", .number("LAYERS"), .number("SIZE"), .number("PACKAGES"), "CREATED",
-            "USED BY",
+            "CHECKED", "USED BY",
         ])
         for image in images {
             table.add([
                 .init(image.name), .init(short(image.digest)), .init("\(image.layers.count)"),
                 .init(Units.bytes(image.bytes)), .init("\(image.packages.count)"),
                 .init(Units.ago(image.createdAt, now: Clock.now())),
+                .init(image.isCheckedAtRead ? "at read" : "at start"),
                 .init(users[image.digest]?.joined(separator: " ")),
             ])
         }
@@ -157,6 +158,7 @@ extension ImageManifest {
             "layers": .array(layers.map { .string("sha256:\($0.digest)") }),
             "bytes": .integer(bytes), "packages": JSONValue(packages.count),
             "createdAt": .string(Clock.iso8601(createdAt)),
+            "checked": .string(isCheckedAtRead ? "at read" : "at start"),
             "usedBy": .array(users.map(JSONValue.string)),
         ]
     }
