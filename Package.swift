@@ -78,7 +78,7 @@ let package = Package(
             name: "GuestTests", dependencies: ["Support", "Fleets", "Linux", "martlet"],
             swiftSettings: strict),
         .target(
-            name: "Support", dependencies: ["Linux"], path: "Tests/Support",
+            name: "Support", dependencies: ["Linux", "Secrets", "CCrypto"], path: "Tests/Support",
             swiftSettings: strict),
         tests("Arguments"),
         tests("Commands", "Arguments", "Engine", "Fleets", "Linux", "Networking"),

@@ -9,7 +9,7 @@ package struct SecretReader: Sendable {
     private let tools: Tools
     /// The age identity of an `age` source that names none.
     package let ageIdentity: String
-    /// The age identity for sops files: the one that the program `sops` takes.
+    /// The age identity of a `sops` source that names none: the one that the program `sops` takes.
     package let sopsIdentity: String
 
     /// Bytes that an encrypted file may have: base64, and a line for each of many recipients.
@@ -38,7 +38,7 @@ package struct SecretReader: Sendable {
     /// The file that a source is read from; nil for one that is generated.
     package func file(of source: Secret.Source) -> String? {
         switch source {
-        case .age(let path, _), .sops(let path, _), .file(let path), .systemdCreds(let path):
+        case .age(let path, _), .sops(let path, _, _), .file(let path), .systemdCreds(let path):
             expanded(path)
         case .generate: nil
         }
@@ -54,7 +54,9 @@ package struct SecretReader: Sendable {
         case .age(let path, let identity):
             return try await readAge(
                 expanded(path), identity: identity.map(expanded) ?? ageIdentity)
-        case .sops(let path, let key): return try await readSops(expanded(path), key: key)
+        case .sops(let path, let key, let identity):
+            return try await readSops(
+                expanded(path), key: key, identity: identity.map(expanded) ?? sopsIdentity)
         case .file(let path): return try SecretFile.value(expanded(path))
         case .systemdCreds(let path): return try await readSystemdCreds(expanded(path))
         }
@@ -74,11 +76,12 @@ package struct SecretReader: Sendable {
     }
 
     /// By our own reader, even where the program `sops` is installed: one way to do it.
-    private func readSops(_ path: String, key: String) async throws(SecretError) -> SecretBytes {
+    private func readSops(
+        _ path: String, key: String, identity: String
+    ) async throws(SecretError) -> SecretBytes {
         let file = try SopsFile(
             parsing: try SecretFile.ciphertext(path, limit: Self.sopsLimit), path: path)
         let place = try file.find(key)
-        let identity = sopsIdentity
         try SecretFile.checkIdentity(identity)
         let dataKey = try await file.dataKey(tools, identity: identity)
         return try file.value(at: place, dataKey).checked("the secret '\(key)' in \(path)")

@@ -351,11 +351,13 @@ func expectMistakes(_ text: String, _ expected: [String]) {
             ["1:14: images.a: 'firmware: uefi' is for a foreign 'disk'"]
         ),
         (
-            "secrets: { a: {}, b: { file: /x, age: /y }, c: { sops: /x } }",
+            "secrets: { a: {}, b: { file: /x, age: /y }, c: { sops: /x },"
+                + " d: { sops: /x, key: y, identity: /z }, e: { file: /x, identity: /z } }",
             [
                 "1:15: secrets.a: give exactly one source",
                 "1:22: secrets.b: give exactly one source",
                 "1:48: secrets.c: 'sops' and 'key' belong together",
+                "1:104: secrets.e: 'identity' belongs to 'age' or 'sops'",
             ]
         ),
         (

@@ -151,13 +151,28 @@ import Testing
         let path = try write("s.yaml", text)
         let identity = folder.path + "/.config/sops/age/keys.txt"
         #expect(
-            await failure { _ = try await reader.read(.sops(path: path, key: "dns.token")) }
+            await failure {
+                _ = try await reader.read(.sops(path: path, key: "dns.token", identity: nil))
+            }
                 == .missing(
                     path: identity, what: "the age identity that decrypts is expected there"))
         _ = try write(".config/sops/age/keys.txt", try Files.readText(sealer.identity))
         // Our own reader, whatever is installed.
         _ = try write("sops", "#!/bin/sh\nexit 1\n", mode: 0o755)
-        #expect(try await reader.read(.sops(path: path, key: "dns.token")).text == "hunter2")
+        let source = Secret.Source.sops(path: path, key: "dns.token", identity: nil)
+        #expect(try await reader.read(source).text == "hunter2")
+    }
+
+    @Test func sopsReadsWithTheIdentityThatIsNamed() async throws {
+        let sealer = try await Sealer()
+        let path = try write("s.yaml", try await sealer.yaml([("token", .sealed("hunter2"))]))
+        _ = try write("my keys.txt", try Files.readText(sealer.identity))
+        let named = Secret.Source.sops(path: path, key: "token", identity: "~/my keys.txt")
+        #expect(try await reader.read(named).text == "hunter2")
+        #expect(
+            await failure {
+                _ = try await reader.read(.sops(path: path, key: "token", identity: "/none"))
+            } == .missing(path: "/none", what: "the age identity that decrypts is expected there"))
     }
 
     @Test(arguments: [

@@ -173,7 +173,7 @@ extension Secret {
         switch source {
         case .generate(let form): "generated (\(form.rawValue))"
         case .age(let path, _): "age: \(path)"
-        case .sops(let path, let key): "sops: \(path) (\(key))"
+        case .sops(let path, let key, _): "sops: \(path) (\(key))"
         case .file(let path): "file: \(path)"
         case .systemdCreds(let path): "systemd-creds: \(path)"
         case nil: "nowhere"

@@ -6,7 +6,7 @@ package struct Secret: Record {
         /// Made once and kept encrypted under ROOT.
         case generate(GeneratedSecret)
         case age(path: String, identity: String?)
-        case sops(path: String, key: String)
+        case sops(path: String, key: String, identity: String?)
         case file(path: String)
         case systemdCreds(path: String)
     }
@@ -27,7 +27,7 @@ package struct Secret: Record {
     package var source: Source? {
         if let generate { return .generate(generate) }
         if let age { return .age(path: age, identity: identity) }
-        if let sops, let key { return .sops(path: sops, key: key) }
+        if let sops, let key { return .sops(path: sops, key: key, identity: identity) }
         if let file { return .file(path: file) }
         return systemdCreds.map { .systemdCreds(path: $0) }
     }
@@ -35,7 +35,7 @@ package struct Secret: Record {
     package mutating func declare(_ key: Fields) {
         key("generate", &generate, "Make it once: the form it has.")
         key.path("age", &age, "A file encrypted with age.")
-        key.path("identity", &identity, "The age identity that decrypts it.")
+        key.path("identity", &identity, "The age identity that decrypts it, for 'age' and 'sops'.")
         key.path("sops", &sops, "A file encrypted with sops.")
         key("key", &self.key, "Where in the sops file it stands, such as dns.token.")
         key.path("file", &file, "A file of the host.")
@@ -48,7 +48,9 @@ package struct Secret: Record {
             scope.fail(
                 "give exactly one source: 'generate', 'age', 'sops', 'file' or 'systemdCreds'")
         }
-        if identity != nil, age == nil { scope.fail("'identity' belongs to 'age'") }
+        if identity != nil, age == nil, sops == nil {
+            scope.fail("'identity' belongs to 'age' or 'sops'")
+        }
         if (sops == nil) != (key == nil) { scope.fail("'sops' and 'key' belong together") }
     }
 }

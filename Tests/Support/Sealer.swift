@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import CCrypto
 import Linux
-import Support
 
-@testable import Secrets
+@testable package import Secrets
 
 /// A value of a file that sops encrypts.
-indirect enum Tree {
+package indirect enum Tree {
     case map([(String, Tree)])
     case list([Tree])
     /// What sops keeps of it, and its type.
@@ -16,21 +15,21 @@ indirect enum Tree {
 }
 
 /// Writes files as sops does, and an age identity to read them with.
-struct Sealer {
-    let folder: TemporaryFolder
-    let identity: String
-    let recipient: String
-    let dataKey: [UInt8]
-    var rule = "unencrypted_suffix: _unencrypted"
-    var macOnlyEncrypted = false
-    var lastModified = "2026-01-02T03:04:05Z"
-    var version = "3.10.2"
+package struct Sealer {
+    package let folder: TemporaryFolder
+    package let identity: String
+    package let recipient: String
+    package let dataKey: [UInt8]
+    package var rule = "unencrypted_suffix: _unencrypted"
+    package var macOnlyEncrypted = false
+    package var lastModified = "2026-01-02T03:04:05Z"
+    package var version = "3.10.2"
     /// Further lines of the `sops` section.
-    var extra: [String] = []
+    package var extra: [String] = []
 
-    static let programs = "/usr/bin:/bin"
+    package static let programs = "/usr/bin:/bin"
 
-    init() async throws {
+    package init() async throws {
         // As martlet does: a program that fails early leaves its input unread.
         Signals.ignoreBrokenPipes()
         folder = try TemporaryFolder()
@@ -42,7 +41,7 @@ struct Sealer {
     }
 
     /// Makes an age identity; gives its recipient.
-    static func makeIdentity(_ path: String) async throws -> String {
+    package static func makeIdentity(_ path: String) async throws -> String {
         let output = try await Program("/usr/bin/age-keygen").capture()
         try Files.write(path, output.standardOutput, mode: 0o400)
         let line = output.text.split(separator: "\n").first { $0.contains("public key: ") } ?? ""
@@ -50,7 +49,7 @@ struct Sealer {
     }
 
     /// Encrypts for age, armored.
-    static func armor(_ bytes: [UInt8], _ recipient: String) async throws -> [String] {
+    package static func armor(_ bytes: [UInt8], _ recipient: String) async throws -> [String] {
         let output = try await Program(
             "/usr/bin/age", ["--encrypt", "--armor", "--recipient", recipient]
         ).capture(input: bytes)
@@ -58,7 +57,7 @@ struct Sealer {
     }
 
     /// The lines of a file in YAML.
-    func yaml(_ entries: [(String, Tree)]) async throws -> String {
+    package func yaml(_ entries: [(String, Tree)]) async throws -> String {
         var hashed: [UInt8] = []
         if macOnlyEncrypted {
             hashed = SopsRules.macOnlyEncryptedStart.bytes
@@ -110,7 +109,7 @@ struct Sealer {
     }
 
     /// One encrypted value.
-    func seal(_ text: String, _ additional: String, _ type: String = "str") -> String {
+    package func seal(_ text: String, _ additional: String, _ type: String = "str") -> String {
         guard !text.isEmpty, let functions = ml_crypto()?.pointee,
             let context = functions.EVP_CIPHER_CTX_new()
         else { return "\"\"" }
@@ -133,7 +132,7 @@ struct Sealer {
     }
 }
 
-func encode(_ bytes: [UInt8]) -> String {
+package func encode(_ bytes: [UInt8]) -> String {
     var text = ""
     for start in stride(from: 0, to: bytes.count, by: 3) {
         let piece = bytes[start...].prefix(3)
@@ -148,12 +147,12 @@ func encode(_ bytes: [UInt8]) -> String {
     return text
 }
 
-func secret(_ bytes: [UInt8]) -> SecretBytes {
+package func secret(_ bytes: [UInt8]) -> SecretBytes {
     SecretBytes(count: bytes.count) { $0.copyBytes(from: bytes) }
 }
 
-func secret(_ text: String) -> SecretBytes { secret(Array(text.utf8)) }
+package func secret(_ text: String) -> SecretBytes { secret(Array(text.utf8)) }
 
 extension SecretBytes {
-    var text: String { String(decoding: bytes, as: UTF8.self) }
+    package var text: String { String(decoding: bytes, as: UTF8.self) }
 }
