@@ -60,11 +60,19 @@ package struct SecretStore: Sendable {
     ) async throws(SecretError) -> SecretBytes {
         if let value = try await value(fleet: fleet, name: name) { return value }
         let made = SecretBytes.random(form)
-        let path = try path(fleet, name)
-        let ciphertext = try await encrypt(made)
-        try makeFolder(Files.parent(path))
-        if try write(new: path, ciphertext, mode: 0o600) { return made }
+        if try await adopt(fleet: fleet, name: name, made) { return made }
         return try await value(fleet: fleet, name: name) ?? made
+    }
+
+    /// Keeps a value where there is none; false when there is one, which stays.
+    package func adopt(
+        fleet: String, name: String, _ value: SecretBytes
+    ) async throws(SecretError) -> Bool {
+        let path = try path(fleet, name)
+        guard !Files.exists(path) else { return false }
+        let ciphertext = try await encrypt(value)
+        try makeFolder(Files.parent(path))
+        return try write(new: path, ciphertext, mode: 0o600)
     }
 
     /// Makes a new value in the place of the one before, of which nothing stays.

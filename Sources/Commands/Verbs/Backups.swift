@@ -309,8 +309,13 @@ extension BackupRecord {
             case .crash, nil:
                 "as after a power cut, for " + (why ?? "nothing is known of its state")
             }
-        return [kind?.rawValue, Units.bytes(bytes), encrypted ? "encrypted" : nil, quality]
-            .compactMap { $0 }.joined(separator: ", ")
+        let left = (secretsLeftOut ?? []).joined(separator: ", ")
+        return [
+            kind?.rawValue, Units.bytes(bytes), encrypted ? "encrypted" : nil, quality,
+            secrets.map { "with the secrets " + $0.joined(separator: ", ") },
+            left.isEmpty ? nil : "without the secrets \(left), for \(whyNoSecrets ?? "no reason")",
+        ]
+        .compactMap { $0 }.joined(separator: ", ")
     }
 
     fileprivate var row: JSONValue {
@@ -319,6 +324,8 @@ extension BackupRecord {
             "parent": .text(parent), "createdAt": .string(Clock.iso8601(createdAt)),
             "bytes": .integer(bytes), "consistency": .text(consistency?.rawValue),
             "why": .text(why), "encrypted": .bool(encrypted),
+            "secrets": .array((secrets ?? []).map(JSONValue.string)),
+            "secretsLeftOut": .array((secretsLeftOut ?? []).map(JSONValue.string)),
             "verifiedAt": .text(verifiedAt.map(Clock.iso8601)), "verdict": .text(verdict),
         ]
     }

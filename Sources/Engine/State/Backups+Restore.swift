@@ -135,7 +135,7 @@ extension Engine {
         try check(added)
         var notes = [note].compactMap { $0 }
         notes += try await makeVM(
-            of: unpacked, added.vm, from: record.id, keepIdentity: false, files)
+            of: unpacked, added.vm, from: record.id, keepIdentity: false, fleet: fleet.name, files)
         try Files.remove(files.staging)
         try Files.write(files.firstOverride, added.text)
         try await declare(
@@ -205,6 +205,7 @@ extension Engine {
             Checkpoint.pass()
         }
         try RecordFile.write(snapshot, to: pending)
+        notes += try await takeSecrets(unpacked, fleet: try store.record(files.name)?.fleet)
         try Files.rename(pending, files.snapshot(snapshot.name))
         try Files.syncFolder(files.snapshots)
         Checkpoint.pass()
@@ -294,19 +295,24 @@ extension Engine {
             unpacked, fleet: fleet, preferDeclared: true, files.name)
         var notes = [note].compactMap { $0 }
         notes += try await makeVM(
-            of: unpacked, generation.vm, from: record.id, keepIdentity: true, files)
+            of: unpacked, generation.vm, from: record.id, keepIdentity: true, fleet: fleet?.name,
+            files)
         try await declare(
             generation.vm, fleet: fleet?.name, digest: generation.imageDigest, files)
         Checkpoint.pass()
+        // Its first start may come before an `up`.
+        if let fleet { try declareSecrets(of: fleet) }
         try Files.remove(files.restoredBackup)
         notes.append("'martlet start \(files.name)' starts it")
         return notes
     }
 
     /// Gives a VM that is still to be declared its disks, all at once.
+    ///
+    /// Secrets come before its first start, which would generate others.
     func makeVM(
         of unpacked: UnpackedBackup, _ vm: VM, from id: String, keepIdentity: Bool,
-        _ files: VMLayout
+        fleet: String?, _ files: VMLayout
     ) async throws -> [String] {
         let user = try allocateUser(files.name)
         let mark = try? Files.readText(files.restoredBackup)
@@ -341,6 +347,7 @@ extension Engine {
         }
         notes += try await fillDevices(devices, unpacked)
         if let user { try Files.setOwner(staged.disks, user: user, group: user) }
+        notes += try await takeSecrets(unpacked, fleet: fleet)
         if keepIdentity { try takeIdentity(unpacked.archive.identity, files) }
         Checkpoint.pass()
         try Files.write(files.restoredBackup, id)
@@ -350,18 +357,6 @@ extension Engine {
         try Files.syncFolder(files.path)
         Checkpoint.pass()
         return notes
-    }
-
-    /// Gives a VM the identity that it had, unless it has one already.
-    private func takeIdentity(_ kept: [String: [UInt8]], _ files: VMLayout) throws {
-        if Files.exists("\(files.identity)/machine-id") { return }
-        try Files.makeFolder(files.identity, mode: 0o700)
-        // By this file an identity is known: it comes last.
-        let names = kept.keys.filter { $0 != "machine-id" && $0 != "uid" }.sorted()
-        for name in names + ["machine-id"] {
-            guard let bytes = kept[name] else { continue }
-            try Files.write("\(files.identity)/\(name)", bytes)
-        }
     }
 }
 

@@ -110,7 +110,7 @@ extension Engine {
             vm.keepSizes(
                 Dictionary(unpacked.header.disks.map { ($0.name, $0.bytes) }) { first, _ in first })
             _ = try await makeVM(
-                of: unpacked, vm, from: unpacked.header.id, keepIdentity: false, files)
+                of: unpacked, vm, from: unpacked.header.id, keepIdentity: false, fleet: nil, files)
             try Files.remove(files.staging)
             try await declare(
                 vm, fleet: nil, origin: unpacked.header.fleet, digest: digest, files)

@@ -4,6 +4,7 @@ import Glibc
 import Hypervisors
 import Linux
 import Planning
+import Secrets
 package import Storage
 import Supervisor
 import Synchronization
@@ -176,6 +177,9 @@ extension Engine {
     ) async throws -> BackupRecord {
         let name = job.files.name
         let isIncremental = disks.contains { $0.kind == .incremental }
+        let recipients = job.generation.vm.backups?.encrypt ?? []
+        let secrets = try await secretsToBackUp(
+            job.generation.vm, encrypted: !recipients.isEmpty)
         let header = BackupHeader(
             id: job.id, vm: name, fleet: try store.record(name)?.fleet, createdAt: moment,
             consistency: consistency, why: why,
@@ -186,16 +190,14 @@ extension Engine {
                 .init(
                     name: $0.disk.name, format: $0.disk.format.rawValue, bytes: $0.bytes,
                     kind: $0.kind)
-            })
-        let recipients = job.generation.vm.backups?.encrypt ?? []
+            }, hasSecrets: !secrets.values.isEmpty)
         let maker = ArchiveMaker(
-            header: header, disks: sources,
-            identity: identityFiles(job.files, encrypted: !recipients.isEmpty),
-            recipients: recipients)
+            header: header, disks: sources, identity: identityFiles(job.files),
+            secrets: secrets.values.map { ($0.name, $0.bytes.bytes) }, recipients: recipients)
         let path = "\(try job.target.spool(name))/\(job.id).tar.zst.new"
         do {
             let reporter = reporter
-            let record = try await cancellable { isCancelled in
+            var record = try await cancellable { isCancelled in
                 var shown = -1
                 return try maker.make(at: path, isCancelled: isCancelled) { done, total in
                     let percent = total > 0 ? Int(done * 100 / total) : 100
@@ -203,6 +205,10 @@ extension Engine {
                     shown = percent / 5
                     reporter.working(name, "backing up: \(percent) %")
                 }
+            }
+            if !secrets.leftOut.isEmpty {
+                record.secretsLeftOut = secrets.leftOut
+                record.whyNoSecrets = secrets.why
             }
             Checkpoint.pass()
             try await release()
@@ -217,11 +223,8 @@ extension Engine {
 
     /// The files that make a VM this VM, for its archive.
     ///
-    /// Its user's number is this host's affair. Secrets that Martlet generates for a VM belong
-    /// here only when the archive is encrypted.
-    private func identityFiles(
-        _ files: VMLayout, encrypted: Bool
-    ) -> [(name: String, path: String)] {
+    /// Its user's number is this host's affair.
+    private func identityFiles(_ files: VMLayout) -> [(name: String, path: String)] {
         let names = (try? Files.list(files.identity)) ?? []
         return names.filter { $0 != "uid" && !$0.contains(".new") }
             .map { ($0, "\(files.identity)/\($0)") }

@@ -30,13 +30,17 @@ package struct ArchiveMaker: Sendable {
     package let disks: [DiskSource]
     /// Small files to go with it, by their names below `identity/`.
     package let identity: [(name: String, path: String)]
+    /// Values that may stand in encrypted archives alone, by their names below `secrets/`.
+    package let secrets: [(name: String, bytes: [UInt8])]
     /// age's public keys; none: the archive is not encrypted.
     package let recipients: [String]
 
     package init(
         header: BackupHeader, disks: [DiskSource], identity: [(name: String, path: String)],
-        recipients: [String]
+        secrets: [(name: String, bytes: [UInt8])] = [], recipients: [String]
     ) {
+        // Whoever calls this has seen to it; a slip must not write a plain value to a disk.
+        self.secrets = recipients.isEmpty ? [] : secrets
         self.header = header
         self.disks = disks
         self.identity = identity
@@ -66,6 +70,7 @@ package struct ArchiveMaker: Sendable {
         for file in identity {
             try writer.add("identity/\(file.name)", try Files.read(file.path, limit: 1 << 20))
         }
+        for secret in secrets { try writer.add("secrets/\(secret.name)", secret.bytes) }
         for (index, disk) in header.disks.enumerated() {
             let client = clients[index]
             guard client.size == disk.bytes else {
@@ -85,6 +90,7 @@ package struct ArchiveMaker: Sendable {
             id: header.id, vm: header.vm, createdAt: header.createdAt, bytes: made.bytes,
             encrypted: !recipients.isEmpty)
         record.take(header)
+        if !secrets.isEmpty { record.secrets = secrets.map(\.name) }
         record.sha256 = made.sha256
         record.manifest = made.manifest
         return record

@@ -21,6 +21,8 @@ package struct CheckedArchive: Sendable {
     package let digest: String
     /// The members below `identity/`, by name.
     package let identity: [String: [UInt8]]
+    /// The members below `secrets/`, by name.
+    package let secrets: [String: [UInt8]]
 }
 
 /// Reads archives and believes nothing of them until the end.
@@ -118,7 +120,7 @@ package final class ArchiveReader {
         guard let header = BackupJSON.decode(BackupHeader.self, bytes) else {
             throw damaged("'backup.json' cannot be read")
         }
-        guard header.version <= BackupHeader.version else {
+        guard header.version <= BackupHeader.newest else {
             throw damaged("it was written by a newer martlet (version \(header.version))")
         }
         guard BackupID.isValid(header.id), header.disks.allSatisfy({ $0.bytes >= 0 }),
@@ -133,14 +135,9 @@ package final class ArchiveReader {
     ) throws -> CheckedArchive {
         let header = try header()
         let sinks = try sink(header)
-        var identity: [String: [UInt8]] = [:]
         var found = try next()
-        while let file = found, file.name.hasPrefix("identity/") {
-            guard isPlain(file.name.dropFirst(9)) else { throw damaged("'\(file.name)'") }
-            identity[String(file.name.dropFirst(9))] = try content(
-                file.name, file.size, limit: ArchiveReader.smallLimit)
-            found = try next()
-        }
+        let identity = try smallMembers("identity/", &found)
+        let secrets = header.version < 2 ? [:] : try smallMembers("secrets/", &found)
         var maps: [String: [Extent]] = [:]
         for disk in header.disks {
             guard let member = found, member.name == "disks/\(disk.name).raw" else {
@@ -157,7 +154,22 @@ package final class ArchiveReader {
             for extent in disk.zeros { try sinks[disk.name]?.zeros(extent) }
         }
         return CheckedArchive(
-            header: header, manifest: manifest, digest: digest, identity: identity)
+            header: header, manifest: manifest, digest: digest, identity: identity,
+            secrets: secrets)
+    }
+
+    /// The members of one folder that come next, by their names in it.
+    private func smallMembers(
+        _ folder: String, _ found: inout (name: String, size: Int64, entry: OpaquePointer)?
+    ) throws -> [String: [UInt8]] {
+        var members: [String: [UInt8]] = [:]
+        while let file = found, file.name.hasPrefix(folder) {
+            let name = String(file.name.dropFirst(folder.count))
+            guard isPlain(name), members[name] == nil else { throw damaged("'\(file.name)'") }
+            members[name] = try content(file.name, file.size, limit: ArchiveReader.smallLimit)
+            found = try next()
+        }
+        return members
     }
 
     private func readDisk(

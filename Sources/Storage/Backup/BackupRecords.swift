@@ -21,8 +21,9 @@ package enum BackupKind: String, Codable, Sendable {
 
 /// The first member of an archive, `backup.json`: what it is and what it rests on.
 package struct BackupHeader: Codable, Sendable, Equatable {
-    package static let version = 1
-    package var version = BackupHeader.version
+    package static let newest = 2
+    /// 2 where there are members below `secrets/`, which a reader of before knows nothing of.
+    package let version: Int
     package let id: String
     package let vm: String
     package let fleet: String?
@@ -65,8 +66,10 @@ package struct BackupHeader: Codable, Sendable, Equatable {
 
     package init(
         id: String, vm: String, fleet: String?, createdAt: Int64, consistency: Consistency,
-        why: String?, parent: Parent?, generation: JSONValue, disks: [Disk]
+        why: String?, parent: Parent?, generation: JSONValue, disks: [Disk],
+        hasSecrets: Bool = false
     ) {
+        version = hasSecrets ? 2 : 1
         self.id = id
         self.vm = vm
         self.fleet = fleet
@@ -124,6 +127,11 @@ package struct BackupRecord: Codable, Sendable, Equatable {
     package var consistency: Consistency?
     package var why: String?
     package let encrypted: Bool
+    /// The secrets that it holds, by name.
+    package var secrets: [String]?
+    /// Those that belong to it and are not in it, by name, and why.
+    package var secretsLeftOut: [String]?
+    package var whyNoSecrets: String?
     /// SHA-256 of the archive's file.
     package var sha256: String?
     /// SHA-256 of its `manifest.json`.
