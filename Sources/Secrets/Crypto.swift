@@ -9,7 +9,8 @@ struct Crypto {
 
     init() throws(SecretError) {
         guard let functions = ml_crypto() else {
-            throw .missingTool(name: "libcrypto.so.3", package: "libssl3 (libssl3t64 from 13 on)")
+            throw .missingTool(
+                name: "libcrypto.so.3", package: "libssl3, or libssl3t64 from Debian 13 on")
         }
         self.functions = functions.pointee
     }

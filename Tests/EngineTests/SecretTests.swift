@@ -3,6 +3,7 @@ import Engine
 import Fleets
 import Glibc
 import Linux
+import Support
 import Testing
 
 /// Secrets on their way from where the fleet file says they are to one guest, and nowhere else.
@@ -173,6 +174,57 @@ import Testing
     }
 
     // MARK: Refusals
+
+    /// What is missing on the host is named with the package that brings it; no value is needed for
+    /// that, and nothing else is refused for it.
+    @Test(.enabled(if: geteuid() == 0, "only root makes mount namespaces"))
+    func whatTheHostLacksIsNamedWithItsPackage() async throws {
+        let world = try await World(inMemory: true)
+        let sealer = try await Sealer()
+        try Files.write(
+            "\(world.folder)/s.yaml", try await sealer.yaml([("token", .sealed("hunter2"))]))
+        try await sealed("x", as: "sealed.age", world)
+        try Files.write(
+            "\(world.folder)/fleet.yaml",
+            """
+            fleet: test
+            secrets:
+              sops: { sops: s.yaml, key: token, identity: \(sealer.identity) }
+              age: { age: sealed.age, identity: key.txt }
+              made: { generate: hex32 }
+            vms:
+              web: { memory: 256MiB, credentials: { a: { secret: sops } } }
+              free: { memory: 256MiB }
+
+            """)
+        #expect(try await world.must("secret", "show", "sops", "--reveal").text == "hunter2")
+        let library = try #require(
+            ["/usr/lib/x86_64-linux-gnu/", "/lib/x86_64-linux-gnu/", "/usr/lib/aarch64-linux-gnu/"]
+                .map { $0 + "libcrypto.so.3" }.first(where: Files.exists))
+        try await world.must("up", "free")
+        try await world.must("stop", "free")
+        func hide(_ path: String) {
+            world.wrapper = [
+                "/usr/bin/unshare", "--mount", "/bin/sh", "-c",
+                "mount --bind /dev/null \(path) && exec \"$@\"", "sh",
+            ]
+        }
+        hide(library)
+        let crypto = try await world.mustFail("secret", "show", "sops", "--reveal", code: 69)
+        #expect(crypto.contains("libcrypto.so.3") && crypto.contains("libssl3"), "\(crypto)")
+        let refused = try await world.mustFail("up", "web", code: 69)
+        #expect(refused.contains("libssl3"), "\(refused)")
+        #expect(try !world.isRunning("web"))
+        // Images are hashed by our own code then.
+        try await world.must("start", "free")
+        try await world.must("stop", "free")
+
+        for (name, program) in [("age", "age"), ("sops", "age"), ("made", "age")] {
+            hide("/usr/bin/\(program)")
+            let said = try await world.mustFail("secret", "show", name, "--reveal", code: 69)
+            #expect(said.contains("'age'") && said.contains("apt"), "\(name): \(said)")
+        }
+    }
 
     @Test func whatCannotBeIsRefusedWithTheReason() async throws {
         let world = try await ready()
