@@ -25,11 +25,11 @@ test-faults:
 	MARTLET_FAULTS=500 scripts/test --filter FaultCampaign
 
 # Also what takes long, one after the other: real guests killed at every step, four slots and a LAN
-# of real guests, volumes, modes, snapshots and upgrades in them, images built twice, random faults,
-# fuzzing, a boot soak.
+# of real guests, volumes, modes, hardening, snapshots and upgrades in them, images built twice,
+# random faults, fuzzing, a boot soak.
 test-full: test build
 	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests|FourGuestTests'
-	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SnapshotGuestTests|isSnapshotted'
+	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SnapshotGuestTests|HardeningGuestTests|isSnapshotted'
 	MARTLET_FAULTS=50 scripts/test --skip-build --filter FaultCampaign
 	scripts/fuzz 600
 	scripts/bench soak 100

@@ -119,7 +119,7 @@ package struct Access: Sendable {
 }
 
 /// What `body` returns; nil, and `body` cancelled, when it has not ended by then.
-private func within<Result: Sendable>(
+func within<Result: Sendable>(
     _ time: Duration, _ body: @escaping @Sendable () async throws -> Result
 ) async throws -> Result? {
     try await withThrowingTaskGroup(of: Result?.self) { group in

@@ -16,9 +16,10 @@ extension Program {
     ///
     /// Both streams are read while it runs (reading after the end deadlocks past 64 KiB), and a
     /// grandchild that keeps a stream open does not hold us: what counts is the child's own end. It
-    /// is killed when the task is cancelled.
+    /// is killed when the task is cancelled, and fails with EFBIG when it prints more than `limit`
+    /// bytes on one of them.
     package func capture(
-        input: [UInt8] = [], onError: (@Sendable (String) -> Void)? = nil
+        input: [UInt8] = [], limit: Int = .max, onError: (@Sendable (String) -> Void)? = nil
     ) async throws -> Output {
         var program = self
         let out = try Pipe().split()
@@ -43,8 +44,8 @@ extension Program {
         for fd in [out.writer, err.writer, inputReader] where fd >= 0 { close(fd) }
         let outFD = outReader.raw
         let errFD = errReader.raw
-        async let output = collect(outFD, until: child.pidfd, lines: nil)
-        async let errors = collect(errFD, until: child.pidfd, lines: onError)
+        async let output = collect(outFD, until: child.pidfd, limit, lines: nil)
+        async let errors = collect(errFD, until: child.pidfd, limit, lines: onError)
         if inputWriter >= 0 { feed(inputWriter, input) }
         let result: ([UInt8], [UInt8])
         do {
@@ -75,7 +76,7 @@ private func feed(_ fd: Int32, _ input: [UInt8]) {
 
 /// Reads until the end of the stream, or until the child has ended and the stream is drained.
 private func collect(
-    _ fd: Int32, until pidfd: Int32, lines: (@Sendable (String) -> Void)?
+    _ fd: Int32, until pidfd: Int32, _ limit: Int, lines: (@Sendable (String) -> Void)?
 ) async throws -> [UInt8] {
     var all: [UInt8] = []
     var lineStart = 0
@@ -88,6 +89,9 @@ private func collect(
         }
         let chunk = try read(fd, 65536)
         if chunk.isEmpty { return all }
+        guard all.count + chunk.count <= limit else {
+            throw SystemError("the output of a program", EFBIG)
+        }
         all += chunk
         guard let lines else { continue }
         while let end = all[lineStart...].firstIndex(of: 10) {

@@ -134,6 +134,24 @@ struct GuestTests {
                 == Files.readText(identity + "/machine-id").trimmed)
     }
 
+    @Test func everySettingOfItsKernelIsReadBack() async throws {
+        let read = try await martlet.hardening()
+        #expect(read.differing == [])
+        #expect(read.holding == HardeningSetting.table.count { $0.standard != nil } - 2)
+        // Told with the kernel that has them, and not left out.
+        #expect(
+            read.lacking == [
+                "kernel.io_uring_disabled: Linux 6.6", "dev.tty.legacy_tiocsti: Linux 6.2",
+            ], "\(read.kernel)")
+        let load = try await martlet("exec", "guest", "--", "modprobe", "sctp")
+        #expect(load.exit != .code(0) && load.errorText.contains("/bin/false"))
+        // Nothing lends privilege but what has to.
+        let lending = "find / -xdev -type f -perm /6000 -printf '%f\\n' | sort"
+        #expect(
+            try await martlet.inGuest(lending)
+                == "dbus-daemon-launch-helper\nsu\nsudo\nunix_chkpwd")
+    }
+
     @Test func isGivenItsSecretForItsServicesAlone() async throws {
         let value = try await martlet("secret", "show", "made", "--reveal").text
         #expect(value.utf8.count == 32)
@@ -158,7 +176,9 @@ struct GuestTests {
     }
 
     @Test func letsInWhoHasAKeyAndNobodyElse() async throws {
-        func login(_ user: String, _ command: String) async throws -> Output {
+        func login(
+            _ user: String, _ command: String, _ options: [String] = []
+        ) async throws -> Output {
             let ssh = try #require(findProgram("ssh"))
             let folder = martlet.folder.path
             let key = try Files.readText(
@@ -166,7 +186,7 @@ struct GuestTests {
             try Files.write(folder + "/known", "[127.0.0.1]:\(BootedGuest.port) \(key)")
             return try await Program(
                 ssh,
-                [
+                options + [
                     "-F", "/dev/null", "-i", folder + "/key", "-o", "IdentitiesOnly=yes",
                     "-o", "UserKnownHostsFile=\(folder)/known", "-o", "BatchMode=yes",
                     "-o", "StrictHostKeyChecking=yes", "-p", "\(BootedGuest.port)",
@@ -182,6 +202,14 @@ struct GuestTests {
         let root = try await login("root", "id")
         #expect(root.exit == .code(255))
         #expect(root.errorText.contains("Permission denied (publickey)"))
+        let password = try await login(
+            "admin", "id",
+            [
+                "-o", "PubkeyAuthentication=no",
+                "-o", "PreferredAuthentications=password,keyboard-interactive",
+            ])
+        #expect(password.exit == .code(255))
+        #expect(password.errorText.contains("Permission denied (publickey)"))
     }
 
     @Test func sshAndCopyNeedNoNetwork() async throws {
