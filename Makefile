@@ -29,7 +29,7 @@ test-faults:
 # random faults, fuzzing, a boot soak.
 test-full: test build
 	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests|FourGuestTests'
-	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SnapshotGuestTests|HardeningGuestTests|isSnapshotted'
+	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SecretDrillTests|SnapshotGuestTests|HardeningGuestTests|isSnapshotted'
 	MARTLET_FAULTS=50 scripts/test --skip-build --filter FaultCampaign
 	scripts/fuzz 600
 	scripts/bench soak 100
