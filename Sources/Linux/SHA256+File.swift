@@ -5,8 +5,8 @@ import Glibc
 extension SHA256 {
     /// The digest of a file's content, in lower-case hexadecimal.
     ///
-    /// Blocks the thread. By OpenSSL's libcrypto, which uses what the CPU has for it and takes a fifth
-    /// of the time; where it is not installed, by our own code.
+    /// Blocks the thread. By OpenSSL's libcrypto, which uses what the CPU has for it and takes an
+    /// eighth of the time; where it is not installed, by our own code.
     package static func file(_ path: String) throws(SystemError) -> String {
         let file = try Descriptor.open(path, O_RDONLY)
         var hash = FileHash()

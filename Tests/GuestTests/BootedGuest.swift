@@ -102,6 +102,17 @@ extension Martlet {
     }
 }
 
+extension Martlet {
+    /// Waits for the guest to be reported as failed, a minute at most.
+    func untilFailed() async throws {
+        for _ in 0..<240 {
+            if try await listed()["state"]?.string == "failed" { return }
+            try await Task.sleep(for: .milliseconds(250))
+        }
+        Issue.record("the guest did not fail: \(try await listed())")
+    }
+}
+
 extension String {
     var trimmed: String {
         String(drop { $0.isWhitespace }.reversed().drop { $0.isWhitespace }.reversed())

@@ -62,9 +62,7 @@ struct IntegrityGuestTests {
         #expect(read.exit != .code(0))
         // The first block is the changed one: nothing of the file comes through.
         #expect(!read.text.contains("GNU"), "\(read.text.prefix(200))")
-        for _ in 0..<600 where try await martlet.listed()["state"]?.string != "failed" {
-            try await Task.sleep(for: .milliseconds(100))
-        }
+        try await martlet.untilFailed()
         let console = try Files.readText(martlet.root + "/vms/guest/logs/console.log")
         #expect(console.contains("dm-verity device corrupted"), "\(martlet.traces())")
         let listed = try await martlet.listed()
