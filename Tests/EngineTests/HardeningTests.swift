@@ -185,7 +185,7 @@ import Testing
         let files = Layout(root: "/r", run: "/run/m").vm("web")
         let boot = BootFiles(
             kernel: "/k", initramfs: "/i", layers: [],
-            commandLine: "console=ttyS0 lsm=landlock,lockdown,yama")
+            commandLine: "console=ttyS0 lsm=landlock,lockdown,yama", digests: [:])
         return MachinePlan(
             generation: GenerationRecord(number: 1, appliedAt: 0, imageDigest: "d", vm: vm),
             files: files, uuid: "u", accelerator: .kvm, hypervisor: "/q", boot: boot, entries: [],
