@@ -59,7 +59,9 @@ extension Engine {
             }
             try await removeAllSnapshots(files)
             Checkpoint.pass()
-            for path in [files.disks, files.logs, files.lock, files.imageMemory] + files.suspended {
+            for path in [files.disks, files.logs, files.lock, files.imageMemory, files.saved]
+                + files.suspended
+            {
                 try Files.remove(path)
                 Checkpoint.pass()
             }

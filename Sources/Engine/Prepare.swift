@@ -31,6 +31,7 @@ extension Engine {
         try checkPorts(generation.vm)
         try checkReach(name, [layout.run], by: user)
         try prepareFolders(files, user: user)
+        if resuming { try moveEarlierMemory(files) }
         if !resuming {
             // What an earlier run left must not be taken for the end of this one.
             try Files.remove(files.exitRecord)
@@ -122,6 +123,7 @@ extension Engine {
 
     private func prepareFolders(_ files: VMLayout, user: UInt32?) throws {
         try makeFolder(files.logs, ownedBy: user)
+        try makeFolder(files.saved, ownedBy: user)
         try Files.makeFolder(layout.run)
         // The VM's user must pass through to its sockets, and list nothing.
         try Files.makeFolder(files.run, mode: 0o711)

@@ -125,7 +125,9 @@ extension VMLayout {
     /// A restore that has begun to write.
     var restoreJournal: String { snapshots + "/restore.journal" }
     /// Memory of a suspended VM, which knows what its disks held then.
-    var suspended: [String] { [path + "/suspended.json", path + "/suspended.memory"] }
+    var suspended: [String] { [suspendRecord] + savedMemories }
+    /// Where memory may lie, the place of today first.
+    var savedMemories: [String] { [memory, earlierMemory] }
 }
 
 extension Engine {

@@ -50,7 +50,8 @@ extension Observer {
                 SuspendRecord.self, from: files.suspendRecord, newest: SuspendRecord.version),
             let exit = RecordFile.untrusted(ExitRecord.self, from: files.exitRecord),
             exit.ending == .suspended, exit.run == record.run, let saved = exit.saved,
-            let size = try? Files.status(files.memory).size, size == saved.bytes
+            let size = files.savedMemories.lazy.compactMap({ try? Files.status($0).size }).first,
+            size == saved.bytes
         else { return nil }
         return WaitingMemory(record: record, saved: saved)
     }
@@ -124,11 +125,13 @@ extension Engine {
         try discardMemory(files)
         try RecordFile.write(record, to: files.suspendRecord)
         let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW
-        _ = try Descriptor.open(files.memory, flags, mode: 0o600)
-        if let user = try allocateUser(files.name) {
-            try Files.setOwner(files.memory, user: user, group: user)
-        }
-        try Files.syncFolder(files.path)
+        let user = try allocateUser(files.name)
+        // A VM that was started before there was such a folder has none.
+        try makeFolder(files.saved, ownedBy: user)
+        let memory = try Descriptor.open(files.memory, flags, mode: 0o600)
+        // By descriptor: the folder is the VM's own, and what is under the name may be another file.
+        if let user { try check("chown \(files.memory)") { fchown(memory.raw, user, user) } }
+        try Files.syncFolder(files.saved)
     }
 
     /// A digest of the machine that a generation makes, without the files that only a boot reads.
@@ -236,14 +239,21 @@ extension Engine {
 // MARK: - Losing and keeping it
 
 extension Engine {
+    /// Moves memory that an earlier version has saved to where it is looked for now.
+    func moveEarlierMemory(_ files: VMLayout) throws {
+        guard Files.exists(files.earlierMemory), !Files.exists(files.memory) else { return }
+        try Files.rename(files.earlierMemory, files.memory)
+        try Files.syncFolder(files.saved)
+    }
+
     /// Makes what is saved of a VM worthless, for good, and removes it.
     ///
     /// To be called before anything is done to the disks of a VM that may be suspended: memory that
     /// meets other disks than its own destroys what is on them.
     func discardMemory(_ files: VMLayout) throws {
-        for path in [files.suspendRecord, files.memory] where Files.exists(path) {
+        for path in files.suspended where Files.exists(path) {
             try Files.remove(path)
-            try Files.syncFolder(files.path)
+            try Files.syncFolder(Files.parent(path))
         }
     }
 
@@ -276,7 +286,7 @@ extension Engine {
 
     /// Removes what a `suspend` or `resume` that was killed left and nobody goes on from.
     func removeStaleMemory(_ files: VMLayout) async throws {
-        guard Files.exists(files.suspendRecord) || Files.exists(files.memory) else { return }
+        guard files.suspended.contains(where: { Files.exists($0) }) else { return }
         if try FileLock.isHeld(files.lock) {
             // Its supervisor may be writing there, whoever asked for it.
             let status = try? await ControlClient(files.controlSocket).status()

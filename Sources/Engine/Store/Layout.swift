@@ -78,8 +78,13 @@ package struct VMLayout: Sendable, Equatable {
     package var sharesLog: String { path + "/shares.log" }
     package var runRecord: String { logs + "/run.json" }
     package var exitRecord: String { logs + "/exit.json" }
-    /// The memory of a suspended VM: its supervisor writes it, so it belongs to the VM's user.
-    package var memory: String { path + "/suspended.memory" }
+    /// The folder of its memory: it belongs to the VM's user, whose supervisor sees no file that
+    /// is made beside the folders that it was started with.
+    package var saved: String { path + "/saved" }
+    /// The memory of a suspended VM.
+    package var memory: String { saved + "/suspended.memory" }
+    /// Where that was before it had a folder of its own.
+    package var earlierMemory: String { path + "/suspended.memory" }
     /// What that memory belongs to.
     package var suspendRecord: String { path + "/suspended.json" }
     /// Held by the supervisor and its hypervisor for as long as one of them lives.
