@@ -55,9 +55,10 @@ let package = Package(
         room("Fleets", "CYaml"),
         // Tests hash images and backups, for which unoptimised code takes a hundred times as long.
         room(
-            "Linux", "CLinux", "CCrypto",
+            "Linux", "CLinux", "CCrypto", "CSeccomp",
             settings: [.unsafeFlags(["-O"], .when(configuration: .debug))]),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypt")]),
+        .target(name: "CSeccomp"),
         .target(name: "CStorage"),
         .target(name: "CExpat"),
         .target(name: "CCrypto"),

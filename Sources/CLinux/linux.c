@@ -24,8 +24,15 @@
 
 enum { max_fds = 64 };
 
+/// What a child that fails tells its parent.
+struct report {
+    int error, step, place;
+};
+
 // Runs in the child between clone and exec: async-signal-safe calls only.
 static void become(const struct ml_spawn_options *o, int report, pid_t parent) {
+    const struct ml_sandbox *s = o->sandbox;
+    struct report failed = {0, ML_STEP_OTHER, -1};
     int above = 3, moved[max_fds];
     for (size_t i = 0; i < o->nfds; i++)
         if (o->fds[i].to >= above) above = o->fds[i].to + 1;
@@ -35,6 +42,10 @@ static void become(const struct ml_spawn_options *o, int report, pid_t parent) {
     }
     if (o->new_session && setsid() < 0) goto fail;
     if (o->ctty_fd >= 0 && ioctl(o->ctty_fd, TIOCSCTTY, 0) < 0) goto fail;
+    // Before descriptors change their numbers.
+    failed.step = ML_STEP_CGROUP;
+    if (s && ml_join_cgroups(s) < 0) goto fail;
+    failed.step = ML_STEP_OTHER;
     // The report pipe and all sources first move above the range that they will be copied into.
     int high = fcntl(report, F_DUPFD_CLOEXEC, above);
     if (high < 0) goto fail;
@@ -49,14 +60,28 @@ static void become(const struct ml_spawn_options *o, int report, pid_t parent) {
         if (!keep) close(fd);
     }
     if (syscall(SYS_close_range, (unsigned)above, ~0u, CLOSE_RANGE_CLOEXEC) < 0) goto fail;
+    if (s) {
+        if (ml_enter_view(s, o->new_network, &failed.step, &failed.place) < 0) goto fail;
+        failed.step = ML_STEP_CAPABILITIES;
+        if (ml_seal_capabilities() < 0) goto fail;
+        failed.step = ML_STEP_OTHER;
+    } else if (o->new_network && unshare(CLONE_NEWNET) < 0) {
+        goto fail;
+    }
     if (o->cwd && chdir(o->cwd) < 0) goto fail;
-    if (o->new_network && unshare(CLONE_NEWNET) < 0) goto fail;
     if (o->gid != UINT32_MAX || o->uid != UINT32_MAX) {
         // Not by glibc's functions: they wait for all threads to follow, and the parent's threads,
         // which this copy of its memory still lists, are not here to answer.
         if (syscall(SYS_setgroups, o->ngroups, o->groups) < 0 && errno != EPERM) goto fail;
         if (o->gid != UINT32_MAX && syscall(SYS_setresgid, o->gid, o->gid, o->gid) < 0) goto fail;
         if (o->uid != UINT32_MAX && syscall(SYS_setresuid, o->uid, o->uid, o->uid) < 0) goto fail;
+    }
+    if (s) {
+        failed.step = ML_STEP_CAPABILITIES;
+        if (ml_drop_capabilities() < 0 || ml_seal(s) < 0) goto fail;
+        failed.step = ML_STEP_LANDLOCK;
+        if (s->landlock && ml_close_files(s, &failed.place) < 0) goto fail;
+        failed.step = ML_STEP_OTHER;
     }
     if (o->pdeathsig) {
         // After the change of uid: the kernel clears the setting when credentials change.
@@ -66,10 +91,13 @@ static void become(const struct ml_spawn_options *o, int report, pid_t parent) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    failed.step = ML_STEP_FILTER;
+    if (s && ml_filter(s) < 0) goto fail;
+    failed.step = ML_STEP_EXEC;
     execve(o->path, o->argv, o->envp);
-fail:;
-    int e = errno;
-    (void)!write(report, &e, sizeof e);
+fail:
+    failed.error = errno;
+    (void)!write(report, &failed, sizeof failed);
     _exit(127);
 }
 
@@ -100,8 +128,9 @@ static long copy_self(int *pidfd) {
     return 0;
 }
 
-int ml_spawn(const struct ml_spawn_options *o, int *pidfd_out) {
+int ml_spawn(const struct ml_spawn_options *o, struct ml_spawn_result *result) {
     int pipefd[2], pidfd = -1;
+    *result = (struct ml_spawn_result){.pidfd = -1, .step = ML_STEP_OTHER, .place = -1};
     if (pipe2(pipefd, O_CLOEXEC) < 0) return -errno;
     sigset_t all, old;
     sigfillset(&all);
@@ -116,17 +145,19 @@ int ml_spawn(const struct ml_spawn_options *o, int *pidfd_out) {
         close(pipefd[0]);
         return -saved;
     }
-    int e = 0;
+    struct report failed;
     ssize_t n;
-    do n = read(pipefd[0], &e, sizeof e);
+    do n = read(pipefd[0], &failed, sizeof failed);
     while (n < 0 && errno == EINTR);
     close(pipefd[0]);
-    if (n == sizeof e) {
+    if (n == sizeof failed) {
         waitpid((pid_t)pid, NULL, 0);
         close(pidfd);
-        return -e;
+        result->step = failed.step;
+        result->place = failed.place;
+        return -failed.error;
     }
-    *pidfd_out = pidfd;
+    result->pidfd = pidfd;
     return (int)pid;
 }
 

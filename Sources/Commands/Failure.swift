@@ -84,6 +84,11 @@ extension Failure {
         case .notCreated, .missingImage: self.init(.notFound, error.description)
         case .privilegedPort, .noPrivilegeForNetworks: self.init(.noPrivilege, error.description)
         case .unreachable: self.init(.hostNotReady, error.description)
+        case .cannotConfine:
+            self.init(
+                .hostNotReady, error.description,
+                hint: "'hardening: { confine: false }' in the fleet file starts it without; then "
+                    + "only its user keeps it from the host.")
         case .failed, .damagedImage, .timeout, .notRunning, .suspended, .cannotSuspend,
             .cannotResume:
             self.init(.failed, error.description)

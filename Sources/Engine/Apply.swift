@@ -205,6 +205,7 @@ extension Engine {
         }
         try write(files.launch, encoded(spec), ownedBy: user)
         try await ControlClient(files.controlSocket).reload()
+        if changed.contains(where: { $0.hasPrefix("limits") }) { changeLimits(of: vm, files) }
         try await handOverNetwork(vm, running: running.vm, files, changed: changed)
     }
 

@@ -44,7 +44,10 @@ struct MachinePlan {
             kernelParameters: kernelParameters(), layers: boot.layers,
             disks: files.disks(of: vm).map(\.launch),
             interfaces: interfaces(), firmwareEntries: entries, oemStringFiles: oemStringFiles)
-        if accelerator == .tcg { spec.translationCacheBytes = translationCache }
+        if accelerator == .tcg {
+            spec.translationCacheBytes = translationCache
+            spec.splitTranslation = deniesWriteExecute
+        }
         spec.shares = vm.shares.enumerated().map { index, share in
             LaunchSpec.Share(tag: share.tag, socket: files.shareSocket(index))
         }
@@ -79,6 +82,13 @@ struct MachinePlan {
         (vm.mode == .immutable ? [] : ["martlet.mode=\(vm.mode.rawValue)"])
             + (vm.volumes.contains { $0.mount != nil }
                 ? ["systemd.default_device_timeout_sec=300"] : [])
+    }
+
+    /// Whether the VM asks for memory that is never written where it is executed; as a standard it is
+    /// left to KVM, for QEMU then maps all that it translates twice.
+    private var deniesWriteExecute: Bool {
+        guard case .custom(let settings) = vm.hardening.confine else { return false }
+        return settings["MemoryDenyWriteExecute"].flatMap(ProcessView.isYes) ?? false
     }
 
     /// Half of what its processes may take beyond the guest's memory: QEMU's own bound is higher than

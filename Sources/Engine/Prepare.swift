@@ -40,6 +40,7 @@ extension Engine {
         try await prepareShares(generation.vm, files, user: user)
         var (spec, given) = try await superviseSpec(generation, identity, files)
         spec.resume = resuming ? files.memory : nil
+        spec.bootID = Clock.bootID()
         // What an earlier run was given says nothing of this one.
         try Files.remove(files.givenSecrets)
         if !given.isEmpty { try Files.write(files.givenSecrets, encoded(given), mode: 0o600) }
@@ -118,6 +119,7 @@ extension Engine {
     package func release(_ name: String) async throws {
         try await detach(name)
         try await endShares(name)
+        removeLimits(of: name)
         try Files.remove(layout.vm(name).run)
     }
 

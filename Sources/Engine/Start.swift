@@ -19,6 +19,7 @@ package enum LifecycleError: Error, Equatable, CustomStringConvertible {
     case cannotSuspend(vm: String, reason: String)
     case cannotResume(vm: String, reason: String)
     case noPrivilegeForNetworks(vm: String)
+    case cannotConfine(vm: String, reason: String)
 
     package var description: String {
         switch self {
@@ -47,6 +48,8 @@ package enum LifecycleError: Error, Equatable, CustomStringConvertible {
         case .noPrivilegeForNetworks(let vm):
             "\(vm) has an interface on a network of the host, and only root can make those: "
                 + "use sudo, or the network 'user', which needs no privilege"
+        case .cannotConfine(let vm, let reason):
+            "\(vm) was not started, for its processes cannot be confined: \(reason)"
         case .notRunning(let vm, let phase): "\(vm) is \(phase), not running"
         case .timeout(let vm, let what): "\(vm) is not \(what) within the time given"
         }
@@ -94,6 +97,7 @@ extension Engine {
         } catch {
             // Nothing of it runs: its ports of the host belong to nobody now.
             try? await detach(name)
+            removeLimits(of: name)
             throw error
         }
     }
@@ -119,10 +123,11 @@ extension Engine {
         program.newNetwork = isRoot && !vm.interfaces.contains { $0.isUser }
         program.user = user
         program.group = user
-        if user != nil, let kvm = groupOf("/dev/kvm") { program.groups = [kvm] }
+        // The group of root would open more than the device.
+        if user != nil, let kvm = groupOf("/dev/kvm"), kvm != 0 { program.groups = [kvm] }
         do {
-            let supervisor = try await Supervisor.start(
-                program, log: files.supervisorLog, taps: taps + devices, shares: shares)
+            let supervisor = try await startConfined(
+                program, vm, files, taps: taps + devices, shares: shares)
             try await startRelay(vm, supervisor: supervisor)
         } catch let error as StartError {
             throw LifecycleError.failed(vm: name, reason: error.description)

@@ -50,6 +50,8 @@ package struct Program: Sendable {
     package var user: UInt32?
     package var group: UInt32?
     package var groups: [UInt32] = []
+    /// What it may see and do; nil for all that its user may.
+    package var sandbox: Sandbox?
 
     package init(_ path: String, _ arguments: [String] = []) {
         self.path = path
@@ -58,25 +60,32 @@ package struct Program: Sendable {
 
     /// Starts the program.
     ///
-    /// Failure of `execve` itself is reported here, not as an exit code.
+    /// Failure of `execve` itself is reported here, not as an exit code; that of a sandbox has its
+    /// `step`.
     package func spawn() throws(SystemError) -> Child {
         let null = try Descriptor.open("/dev/null", O_RDWR)
         var map = descriptors
         for fd in Int32(0)...2 where map[fd] == nil { map[fd] = null.raw }
         let pairs = map.sorted { $0.key < $1.key }.map { ml_fd_map(from: $0.value, to: $0.key) }
-        var pidfd: Int32 = -1
+        var result = ml_spawn_result()
         let pid = withCStrings([name ?? path] + arguments) { argv in
             withCStrings(environment ?? Program.ownEnvironment()) { envp in
-                spawnRaw(argv, envp, pairs, &pidfd)
+                guard let sandbox else { return spawnRaw(argv, envp, pairs, nil, &result) }
+                return sandbox.withRaw { spawnRaw(argv, envp, pairs, $0, &result) }
             }
         }
-        guard pid > 0 else { throw SystemError("start \(path)", -pid) }
-        return Child(pid: pid, pidfd: pidfd)
+        guard pid > 0 else {
+            var error = SystemError("start \(path)", -pid)
+            error.step = sandbox?.step(result.step, place: result.place)
+            throw error
+        }
+        return Child(pid: pid, pidfd: result.pidfd)
     }
 
     private func spawnRaw(
         _ argv: [UnsafeMutablePointer<CChar>?], _ envp: [UnsafeMutablePointer<CChar>?],
-        _ pairs: [ml_fd_map], _ pidfd: inout Int32
+        _ pairs: [ml_fd_map], _ sandbox: UnsafePointer<ml_sandbox>?,
+        _ result: inout ml_spawn_result
     ) -> Int32 {
         path.withCString { path in
             withOptionalCString(folder) { folder in
@@ -99,7 +108,8 @@ package struct Program: Sendable {
                                 options.gid = group ?? UInt32.max
                                 options.groups = groups.baseAddress
                                 options.ngroups = groups.count
-                                return ml_spawn(&options, &pidfd)
+                                options.sandbox = sandbox
+                                return ml_spawn(&options, &result)
                             }
                         }
                     }

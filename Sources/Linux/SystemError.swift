@@ -5,6 +5,8 @@ import Glibc
 package struct SystemError: Error, Equatable, CustomStringConvertible {
     package let what: String
     package let code: Int32
+    /// Of a program that was to be started confined: what could not be done.
+    package var step: Sandbox.Step?
 
     package init(_ what: String, _ code: Int32 = errno) {
         self.what = what
@@ -12,7 +14,9 @@ package struct SystemError: Error, Equatable, CustomStringConvertible {
     }
 
     package var reason: String { String(cString: strerror(code)) }
-    package var description: String { "\(what): \(reason)" }
+    package var description: String {
+        "\(what): " + (step.map { "cannot \($0.text): " } ?? "") + reason
+    }
 
     package var isMissing: Bool { code == ENOENT }
     package var isExisting: Bool { code == EEXIST }

@@ -12,7 +12,6 @@ package func isAvailable(_ vm: VM) -> Bool { unavailable(vm).isEmpty }
 
 /// What a VM asks for that is not available yet, by key; ignoring it would be a lie.
 package func unavailable(_ vm: VM) -> [Unavailable] {
-    let plain = VM()
     var found: [Unavailable] = []
     func check(_ field: String, _ isAsked: Bool, _ what: String) {
         if isAsked { found.append(Unavailable(field: field, reason: "\(what): not available yet")) }
@@ -25,9 +24,6 @@ package func unavailable(_ vm: VM) -> [Unavailable] {
     check("image", vm.image.isForeign, "OCI images and foreign disks")
     check("memory", !vm.memory.isFixed, "a balloon")
     check("publish", !vm.publish.isEmpty, "publishing")
-    var otherLimits = vm.limits
-    otherLimits.network = nil
-    check("limits", otherLimits != plain.limits, "limits of anything but the network")
     check(
         "limits.network", vm.limits.network != nil && !vm.isOnNetwork,
         "a limit of the network 'user'")
@@ -36,9 +32,6 @@ package func unavailable(_ vm: VM) -> [Unavailable] {
     check("tpm", vm.tpm, "a virtual TPM")
     check("secureBoot", vm.secureBoot, "secure boot")
     check("kernel.modules", !vm.kernel.modules.isEmpty, "further kernel modules")
-    check(
-        "hardening.confine", vm.hardening.confine != plain.hardening.confine,
-        "a sandbox other than the standard")
     check("warm", vm.warm, "warm start")
     check(
         "health",

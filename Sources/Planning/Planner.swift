@@ -311,5 +311,7 @@ package func consequence(ofChanging field: String, onNetwork: Bool = false) -> C
     if isDiskSize(field) { return .live }
     // There it is the host that forwards and limits, and not the VM's own process.
     if onNetwork, ["ports", "firewall", "limits"].contains(key) { return .live }
+    // The kernel holds those, whatever the guest does.
+    if key == "limits", field != "limits.network" { return .live }
     return hostOnly.contains(String(key)) ? .live : .restart
 }

@@ -273,7 +273,7 @@ import Testing
 
     @Test(
         arguments: [
-            "warm: true", "tpm: true", "limits: { cpu: 50% }", "memory: { min: 256MiB, max: 1GiB }",
+            "warm: true", "tpm: true", "memory: { min: 256MiB, max: 1GiB }",
             "hypervisor: firecracker", "service: web",
         ]) func whatCannotBeDoneYetIsRefusedByName(key: String) throws
     {

@@ -195,7 +195,7 @@ extension BlockVMM {
             }
             try check("dup2") { dup2(monitor, channels.qmp) }
             try check("dup2") { dup2(writer, 1) }
-            let rom = try makeROM()
+            let rom = try makeROM(beside: given)
             // Its output is a pipe, and a line must be there when the command is answered.
             let line =
                 ["stdbuf", "-oL", QEMU.program] + commandLine(given, channels)
@@ -215,8 +215,14 @@ extension BlockVMM {
     }
 
     /// 64 KiB whose last 16 bytes, where a processor begins, halt it for ever.
-    private static func makeROM() throws(SystemError) -> Int32 {
-        var template = Array("/tmp/martlet-rom-XXXXXX".utf8CString)
+    private static func makeROM(beside given: [String]) throws(SystemError) -> Int32 {
+        // A confined hypervisor can write where its disks are, and nowhere else.
+        let name = "file.filename="
+        let files = given.compactMap { word in
+            word.firstRange(of: name).map { word[$0.upperBound...].prefix { $0 != "," } }
+        }
+        let disk = files.first { $0.contains("/disks/") } ?? "/tmp/"
+        var template = Array("\(Files.parent(String(disk)))/rom-XXXXXX".utf8CString)
         let file = Descriptor(owning: try check("mkstemp") { mkstemp(&template) })
         unlink(template)
         // hlt; jmp -3

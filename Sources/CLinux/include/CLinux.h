@@ -20,6 +20,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "confine.h"
+
 struct ml_fd_map {
     int from, to;
 };
@@ -38,10 +40,17 @@ struct ml_spawn_options {
     uint32_t uid, gid;           // UINT32_MAX: keep
     const uint32_t *groups;      // supplementary groups when uid or gid is set
     size_t ngroups;
+    const struct ml_sandbox *sandbox; // NULL: none
+};
+
+struct ml_spawn_result {
+    int pidfd;
+    int step;  // of what failed, ML_STEP_OTHER when it was no step of the sandbox
+    int place; // the place that it failed with, or -1
 };
 
 /// Starts a process. Returns the pid, or -errno (a failing execve included).
-int ml_spawn(const struct ml_spawn_options *o, int *pidfd_out);
+int ml_spawn(const struct ml_spawn_options *o, struct ml_spawn_result *result);
 
 /// Routes the signals into a pipe; returns its read end or -errno. Call once, first thing in main.
 int ml_signal_pipe(const int *signals, int count);

@@ -24,7 +24,7 @@ package struct ProcessView: Codable, Sendable, Equatable {
     /// A setting in the words of systemd.exec, such as `ProtectProc` and `invisible`.
     package struct Setting: Codable, Sendable, Equatable {
         package var name: String
-        /// Empty for a list of nothing.
+        /// Empty for a list of nothing; of several lines, each is a setting of that name.
         package var value: String
 
         package init(_ name: String, _ value: String) {
@@ -43,6 +43,14 @@ package struct ProcessView: Codable, Sendable, Equatable {
         package var io: Int64?
         package var ioPath: String
         package var tasks: Int
+
+        package init(of vm: VM, _ files: VMLayout) {
+            cpu = vm.limits.cpu?.value
+            memory = Int64(vm.memory.max.bytes + vm.limits.memoryOverhead.bytes)
+            io = vm.limits.io.map { Int64($0.bytesPerSecond) }
+            ioPath = files.disks
+            tasks = vm.limits.tasks
+        }
     }
 
     /// Folders that are empty but for the places inside them, whatever else shows them.
@@ -116,16 +124,20 @@ extension ProcessView {
                 Place($0)
             } + (spec.launch.accelerator == .kvm ? [Place("/dev/kvm")] : [])
         settings = ProcessView.standard(
-            hasNetwork: hasNetwork, denyWriteExecute: spec.launch.accelerator == .kvm)
-        limits = Limits(
-            cpu: vm.limits.cpu?.value,
-            memory: Int64(vm.memory.max.bytes + vm.limits.memoryOverhead.bytes),
-            io: vm.limits.io.map { Int64($0.bytesPerSecond) }, ioPath: files.disks,
-            tasks: vm.limits.tasks)
+            hasNetwork: hasNetwork,
+            denyWriteExecute: spec.launch.accelerator == .kvm || spec.launch.splitTranslation)
+        limits = Limits(of: vm, files)
         if case .custom(let own) = vm.hardening.confine { override(own) }
     }
 
     private static func isSystem(_ path: String) -> Bool { isPath(path, within: "/usr") }
+
+    /// The lines of `SystemCallFilter`: what is allowed, and what is not of that.
+    package static let calls = [
+        "@system-service seccomp",
+        "~@privileged @resources @keyring io_uring_setup io_uring_enter io_uring_register "
+            + "kcmp process_vm_readv process_vm_writev userfaultfd",
+    ]
 
     /// The settings of every VM, in the order in which systemd.exec explains them.
     ///
@@ -145,7 +157,7 @@ extension ProcessView {
             ("RestrictAddressFamilies", families), ("RestrictNamespaces", "yes"),
             ("LockPersonality", "yes"), ("MemoryDenyWriteExecute", denyWriteExecute ? "yes" : "no"),
             ("RestrictRealtime", "yes"), ("RestrictSUIDSGID", "yes"), ("RemoveIPC", "yes"),
-            ("SystemCallFilter", "@system-service seccomp ~@privileged @resources"),
+            ("SystemCallFilter", calls.joined(separator: "\n")),
             ("SystemCallErrorNumber", "EPERM"), ("SystemCallArchitectures", "native"),
         ].map { Setting($0.0, $0.1) }
     }
@@ -154,7 +166,9 @@ extension ProcessView {
     private mutating func override(_ own: [String: String]) {
         for (name, value) in own.sorted(by: { $0.key < $1.key }) {
             if let index = settings.firstIndex(where: { $0.name == name }) {
-                settings[index].value = value
+                // A further line changes the list, as in a unit.
+                let isList = name == "SystemCallFilter"
+                settings[index].value = isList ? settings[index].value + "\n" + value : value
             } else {
                 settings.append(Setting(name, value))
             }
