@@ -257,7 +257,7 @@ extension Engine {
     }
 
     /// What tells a VM's keeper from all other processes.
-    private func keeperWords(_ vm: String) -> [String] {
+    func keeperWords(_ vm: String) -> [String] {
         ["__shares", "--", vm, Derived.rootID(layout.root)]
     }
 }

@@ -59,12 +59,31 @@ enum ListVerb {
 enum StatusVerb {
     static let name = Key<String?>.argument("NAME", "The VM; all when omitted.", candidates: .vms)
 
+    static let security = Key<Bool>.flag(
+        "security", "What holds for the processes of a VM that runs, as the kernel says.")
+
     static let command = Command(
         "status", "Show what is known of a VM.",
-        parameters: [name],
-        examples: [.init("martlet status web", "One VM, with its boots, checks and addresses.")]
+        discussion: """
+            With --security each line says of one process whether something holds, what was found, \
+            and why that is not enough. All of it is read from the kernel, nothing from the fleet \
+            file.
+            """,
+        parameters: [name, security],
+        examples: [
+            .init("martlet status web", "One VM, with its boots, checks and addresses."),
+            .init("martlet status --security web", "What keeps its processes from the host."),
+        ]
     ) { arguments in
         let session = try Session(arguments)
+        if arguments[security] {
+            guard let name = arguments[name] else {
+                throw Failure(
+                    .usage, "--security is about one VM",
+                    hint: "Name it: 'martlet status --security NAME'.")
+            }
+            return try await SecurityView.show(session, name)
+        }
         guard let name = arguments[name] else { return try await ListVerb.show(session, []) }
         guard let view = try await session.views([name]).first else { return }
         if session.printer.isJSON { return session.printer.document(view.json) }
