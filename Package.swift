@@ -70,6 +70,7 @@ let package = Package(
         .executableTarget(
             name: "SuperviseTool", dependencies: ["Supervisor", "Hypervisors", "Fleets", "Linux"],
             path: "Tests/SuperviseTool", swiftSettings: strict),
+        .executableTarget(name: "Probe", path: "Tests/Probe"),
         .target(name: "CallTrap", path: "Tests/CallTrap", publicHeadersPath: "."),
         tests("Fleets"),
         tests("Linux"),
@@ -83,7 +84,9 @@ let package = Package(
             swiftSettings: strict),
         tests("Arguments"),
         tests("Commands", "Arguments", "Engine", "Fleets", "Linux", "Networking"),
-        tests("Engine", "Images", "Networking", "Supervisor", "Fleets", "Linux", "Support"),
+        tests(
+            "Engine", "Images", "Networking", "Supervisor", "Fleets", "Linux", "Support",
+            "Probe"),
         tests("Storage", "Fleets", "Linux", "Support"),
         tests("Secrets", "Fleets", "Linux", "CCrypto", "Support"),
         tests(
