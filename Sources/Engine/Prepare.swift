@@ -40,7 +40,6 @@ extension Engine {
         try await prepareShares(generation.vm, files, user: user)
         var (spec, given) = try await superviseSpec(generation, identity, files)
         spec.resume = resuming ? files.memory : nil
-        spec.bootID = Clock.bootID()
         // What an earlier run was given says nothing of this one.
         try Files.remove(files.givenSecrets)
         if !given.isEmpty { try Files.write(files.givenSecrets, encoded(given), mode: 0o600) }
