@@ -54,6 +54,7 @@ final class World {
 
     deinit {
         for process in processes { kill(process, SIGKILL) }
+        removeControlGroups()
         try? Files.remove(folder)
         try? Files.remove(layout.run)
     }
@@ -128,6 +129,19 @@ final class World {
         }
         let built = try await Builder(store: store, mirror: nil).ensure([name], recipes: recipes)
         return try #require(built[name]).digest
+    }
+
+    /// Those of VMs that a test left running: nobody else looks for them.
+    private func removeControlGroups() {
+        let owner = Derived.rootID(layout.root) + "-"
+        for kind in ["cpu", "memory", "pids", "blkio"] {
+            let folder = "/sys/fs/cgroup/\(kind)/martlet"
+            for name in (try? Files.list(folder)) ?? [] where name.hasPrefix(owner) {
+                for _ in 0..<50 where rmdir("\(folder)/\(name)") != 0 && errno == EBUSY {
+                    usleep(10_000)
+                }
+            }
+        }
     }
 
     // MARK: Running martlet
