@@ -40,7 +40,6 @@ extension Commands {
                     AccessVerbs.ssh, AccessVerbs.exec, AccessVerbs.copy, ConsoleVerbs.console,
                     ConsoleVerbs.logs, RunVerb.command,
                     PasswdVerb.command, SecretVerbs.secret, AccessVerbs.connect,
-                    HardeningVerb.command,
                 ]),
             .init("IMAGES", [ImageVerbs.build, ImageVerbs.images, ImageVerbs.image]),
             .init(

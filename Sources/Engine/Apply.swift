@@ -205,7 +205,13 @@ extension Engine {
         }
         try write(files.launch, encoded(spec), ownedBy: user)
         try await ControlClient(files.controlSocket).reload()
-        if changed.contains(where: { $0.hasPrefix("limits") }) { changeLimits(of: vm, files) }
+        if changed.contains(where: { $0.hasPrefix("limits") }) {
+            if let manager = try services(for: vm.name) {
+                try await declareUnit(vm.name, manager)
+            } else {
+                changeLimits(of: vm, files)
+            }
+        }
         try await handOverNetwork(vm, running: running.vm, files, changed: changed)
     }
 

@@ -138,7 +138,7 @@ struct HardeningGuestTests {
     }
 }
 
-/// What `__hardening` said.
+/// What `status --security` said of the guest.
 struct Readback {
     let level: String
     let kernel: String
@@ -175,8 +175,9 @@ struct Readback {
 extension Martlet {
     /// The kernel settings of the guest, as Martlet reads them back.
     func hardening() async throws -> Readback {
-        let output = try await self("__hardening", "guest")
+        let output = try await self("status", "--security", "--json", "guest")
         try #require(output.exit == .code(0), "\(output.text)\(output.errorText)")
-        return try Readback(JSONValue(parsing: output.text))
+        let report = try JSONValue(parsing: output.text)
+        return try Readback(try #require(report["guest"], "\(output.text)"))
     }
 }

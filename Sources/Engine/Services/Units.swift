@@ -111,15 +111,18 @@ extension Engine {
         defer { Checkpoint.pass() }
         if let user = try allocateUser(vm.name) {
             settings = UnitSettings(vm: vm, fleet: fleet, user: try await account(vm.name, user))
-            if let group = groupName("/dev/kvm") { settings.groups = [group] }
             settings.isEmulated = accelerator(for: vm) == .tcg
+            if !settings.isEmulated, let group = groupOfKVM() { settings.groups = [group] }
         }
         settings.disks = layout.root
         return try manager.install(settings)
     }
 
-    private func groupName(_ path: String) -> String? {
-        guard let number = groupOf(path), let group = getgrgid(number) else { return nil }
+    /// Root's own group would open more than the device.
+    private func groupOfKVM() -> String? {
+        guard let number = groupOf("/dev/kvm"), number != 0, let group = getgrgid(number) else {
+            return nil
+        }
         return String(cString: group.pointee.gr_name)
     }
 }

@@ -1,21 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import Arguments
 import Engine
 import Fleets
-import Planning
-
-/// What was read back of a guest's hardening.
-enum HardeningVerb {
-    /// For tests: every row, as JSON.
-    static let command = Command(
-        "__hardening", "Read back the kernel settings of a running guest.",
-        parameters: [Options.vm], isHidden: true
-    ) { arguments in
-        let session = try Session(arguments)
-        let name = try await session.target(arguments[Options.vm]).vm.name
-        session.printer.document(try await session.engine.guestHardening(of: name).json)
-    }
-}
 
 extension GuestHardening {
     var json: JSONValue {
@@ -34,6 +19,24 @@ extension HardeningRow {
             .init("state", .string(state.word)),
             .init("detail", state.detail.map(JSONValue.string) ?? .null),
         ])
+    }
+}
+
+extension HardeningRow {
+    /// The word under HOLDS.
+    var holds: String {
+        switch state {
+        case .holds: "yes"
+        case .differs: "no"
+        case .lacks, .overruled, .excepted: "-"
+        }
+    }
+
+    /// What was found, and what there is to say of it.
+    var words: String {
+        let value = found ?? "nothing"
+        let wanted = state == .differs ? ", not \(wanted)" : ""
+        return value + wanted + (state.detail.map { ": \($0)" } ?? "")
     }
 }
 
