@@ -6,8 +6,9 @@ import Testing
 
 @testable import Engine
 
-/// Units of a service manager: which one has the VMs, and what it reads. What it makes of that is
-/// tried in hosts of their own (HostTests).
+/// Units of a service manager: which one has the VMs, and what it reads.
+///
+/// What it makes of that is tried in hosts of their own (Tests/Hosts).
 struct ServiceTests {
     private static let root = Layout(root: "/var/lib/martlet", run: "/run/martlet")
     private static let template = "/usr/lib/systemd/system/microvm@.service"

@@ -6,8 +6,9 @@ import Planning
 package import Supervisor
 
 extension Layout {
-    /// Locked while a run of martlet that has prepared a VM, and changes it, waits for its unit to
-    /// start. No VM can have a name with a dot.
+    /// Locked while a run of martlet that has prepared a VM, and changes it, waits for its unit.
+    ///
+    /// No VM can have a name with a dot.
     func unitRequest(_ vm: String) -> String { "\(run)/\(vm).start" }
 }
 
