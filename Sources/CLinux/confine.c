@@ -290,6 +290,8 @@ int ml_enter_view(const struct ml_sandbox *s, int new_network, int *step, int *p
     if (spaces && unshare(spaces) < 0) return -1;
     if (!s->nplaces) return 0;
     if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) return -1;
+    // The folders of the new root are for another user, whoever starts this.
+    umask(0022);
     return show_places(s, step, place);
 }
 

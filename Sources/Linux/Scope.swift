@@ -8,9 +8,9 @@ extension Program {
     /// starts may be killed at logout: a process that serves a VM must be in neither. Scopes take
     /// the process as it is, with its descriptors and its number; a user has to be one by name.
     package func inScope(_ name: String, of description: String) -> Program {
-        guard Files.isFolder(Systemd.running), let starter = findProgram("systemd-run") else {
-            return self
-        }
+        guard Files.isFolder(Systemd.running), let starter = findProgram("systemd-run"),
+            user.map({ getpwuid($0) != nil }) ?? true
+        else { return self }
         // systemd-run would find itself there.
         let target = path == "/proc/self/exe" ? (try? Files.readLink(path)) ?? path : path
         var scoped = self

@@ -150,7 +150,7 @@ struct ServiceTests {
         var settings = UnitSettings(vm: VM(name: "web"), fleet: "home", user: "microvm-web")
         #expect(try manager.install(settings))
         #expect(try !manager.install(settings))
-        #expect(try manager.known() == ["web"])
+        #expect(try Files.readText(manager.settings("web")) == settings.text)
         #expect(try Files.readLink(manager.wish("web")) == Self.template)
         settings = UnitSettings(
             vm: { () -> VM in

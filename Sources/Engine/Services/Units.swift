@@ -18,15 +18,6 @@ extension ServiceManager {
         "\(folder)/\(ServiceManager.target).wants/\(ServiceManager.unit(vm))"
     }
 
-    /// The VMs that there are settings of ours for.
-    func known() throws -> [String] {
-        try Files.list(folder).compactMap { entry in
-            guard entry.hasPrefix("microvm@"), entry.hasSuffix(".service.d") else { return nil }
-            let vm = String(entry.dropFirst("microvm@".count).dropLast(".service.d".count))
-            return isVMName(vm) && Files.exists(settings(vm)) ? vm : nil
-        }
-    }
-
     /// Writes a VM's settings, and whether it starts with its host; tells whether anything changed.
     func install(_ settings: UnitSettings) throws -> Bool {
         let name = settings.vm.name
