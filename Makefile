@@ -26,13 +26,14 @@ test-faults:
 
 # Also what takes long, one after the other: real guests killed at every step, four slots and a LAN
 # of real guests, volumes, modes, hardening, snapshots and upgrades in them, images built twice,
-# random faults, fuzzing, a boot soak.
+# random faults, fuzzing, a boot soak, hosts with systemd.
 test-full: test build
 	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests|FourGuestTests'
 	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SecretDrillTests|SnapshotGuestTests|HardeningGuestTests|isSnapshotted'
 	MARTLET_FAULTS=50 scripts/test --skip-build --filter FaultCampaign
 	scripts/fuzz 600
 	scripts/bench soak 100
+	$(MAKE) test-hosts
 
 build:
 	scripts/install-packages
