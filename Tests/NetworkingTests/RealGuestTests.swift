@@ -61,12 +61,12 @@ struct RealGuestTests {
     }
 
     @Test func forwardsLeadToTheGuest() async throws {
-        #expect(try await guests.hasSSH(from: "wan", Address.host, 2201))
-        #expect(try await guests.hasSSH(from: "lan", Address.hostLAN, 2201))
+        #expect(try await guests.hasSSH(from: "wan", Address.host, 2201, within: 30))
+        #expect(try await guests.hasSSH(from: "lan", Address.hostLAN, 2201, within: 30))
         for address in ["127.0.0.1", "::1", Address.host] {
             #expect(try await guests.hasSSH(from: "host", address, 2201), "\(address)")
         }
-        #expect(try await guests.hasSSH(from: "host", "127.0.0.1", 2202))
+        #expect(try await guests.hasSSH(from: "host", "127.0.0.1", 2202, within: 30))
         #expect(try await !guests.hasSSH(from: "wan", Address.host, 2202))
     }
 
@@ -110,8 +110,8 @@ struct RealGuestTests {
         #expect(try await guests.heard(by: "two", from: "10.1.0.2", 22, within: 3) == "")
         #expect(try await !guests.hasSSH(from: "vpn", "10.1.0.2", 22))
         #expect(try await !guests.hasSSH(from: "wan", Address.host, 2201))
-        #expect(try await guests.hasSSH(from: "wan", Address.host, 2203))
-        #expect(try await guests.hasSSH(from: "host", "::1", 2203))
+        #expect(try await guests.hasSSH(from: "wan", Address.host, 2203, within: 30))
+        #expect(try await guests.hasSSH(from: "host", "::1", 2203, within: 30))
         try guests.write()
         _ = try await guests.must("up")
         #expect(
@@ -138,9 +138,9 @@ struct RealGuestTests {
         #expect(plan.contains("restart") && plan.contains("10.1.0.77"))
         _ = try await guests.must("up")
         #expect(try await guests.inGuest("one", "cat /var/lib/witness") == "kept")
-        #expect(try await guests.hasSSH(from: "host", "10.1.0.77", 22))
+        #expect(try await guests.hasSSH(from: "host", "10.1.0.77", 22, within: 30))
         #expect(try await !guests.hasSSH(from: "host", "10.1.0.2", 22))
-        #expect(try await guests.hasSSH(from: "wan", Address.host, 2201))
+        #expect(try await guests.hasSSH(from: "wan", Address.host, 2201, within: 30))
     }
 
     private func pids() async throws -> [Int64?] {

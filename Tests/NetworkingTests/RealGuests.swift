@@ -103,8 +103,13 @@ struct RealGuests: SuiteTrait, TestScoping {
         }
 
         /// Whether an sshd answers a peer of the lab.
-        func hasSSH(from peer: String, _ address: String, _ port: Int) async throws -> Bool {
-            let command = "timeout 4 bash -c 'head -c 4 < /dev/tcp/\(address)/\(port)'"
+        ///
+        /// `within` is in seconds: an emulated guest on a busy host takes its time, and one that is
+        /// closed needs none.
+        func hasSSH(
+            from peer: String, _ address: String, _ port: Int, within: Int = 4
+        ) async throws -> Bool {
+            let command = "timeout \(within) bash -c 'head -c 4 < /dev/tcp/\(address)/\(port)'"
             return try await lab.sh(peer, command, mayFail: true).text == "SSH-"
         }
 
