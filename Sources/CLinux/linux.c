@@ -391,6 +391,10 @@ int ml_has_attributes(const char *path) {
     return getxattr(path, "user.martlet", NULL, 0) >= 0 || errno != ENOTSUP;
 }
 
+int ml_has_access_list(const char *path) {
+    return getxattr(path, "system.posix_acl_access", NULL, 0) > 0;
+}
+
 int ml_enter_network(int namespace_fd) { return setns(namespace_fd, CLONE_NEWNET) < 0 ? -errno : 0; }
 
 int ml_punch_hole(int file, int64_t offset, int64_t length) {

@@ -99,6 +99,9 @@ extension Engine {
 extension VMLayout {
     /// Where the daemon of a share listens; by number, for a tag may look like a path.
     func shareSocket(_ index: Int) -> String { "\(shares)/\(index).sock" }
+
+    /// Where a keeper that is a unit finds whoever waits for it.
+    var keeperSocket: String { "\(shares)/keeper.sock" }
 }
 
 extension Engine {
@@ -108,6 +111,7 @@ extension Engine {
         try Files.remove(files.sharesRecord)
         guard !vm.shares.isEmpty else { return }
         let daemon = try await fileDaemon(for: vm)
+        let isUnit = try services(for: vm.name)?.kind == .system
         var folders: [SharedFolder] = []
         for (index, share) in vm.shares.enumerated() {
             let source = try realSource(share, of: vm)
@@ -116,17 +120,39 @@ extension Engine {
                 try make(source, wanted, owners, vm)
                 Checkpoint.pass()
             }
-            folders.append(
-                SharedFolder(
-                    tag: share.tag, source: source, readOnly: share.readOnly, owners: owners,
-                    socket: files.shareSocket(index), mountPoint: "\(files.shares)/\(index)"))
+            var folder = SharedFolder(
+                tag: share.tag, source: source, readOnly: share.readOnly, owners: owners,
+                socket: files.shareSocket(index),
+                mountPoint: isUnit ? ShareUnit.mountPoint(index) : "\(files.shares)/\(index)")
+            folder.identity = try SharedFolder.Identity(
+                of: Descriptor.open(source, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
+            warnOfRights(share, folder, vm)
+            folders.append(folder)
         }
         try Files.makeFolder(files.shares, mode: 0o711)
         // The VM's own user connects, and has no other business here.
         try Files.setMode(files.shares, 0o711)
-        let keeping = ShareKeeping(
+        var keeping = ShareKeeping(
             vm: vm.name, daemon: daemon, lock: files.sharesLock, user: user, shares: folders)
+        if isUnit { keeping.channel = files.keeperSocket }
         try Files.write(files.sharesRecord, encoded(keeping), mode: 0o600)
+    }
+
+    /// Says of files that are to be one user's what that user may not do with them.
+    private func warnOfRights(_ share: Share, _ folder: SharedFolder, _ vm: VM) {
+        guard case .squash(let user) = folder.owners, user != geteuid() else { return }
+        var info = stat()
+        guard stat(folder.source, &info) == 0 else { return }
+        let mine = info.st_uid == user
+        let read = (mine ? S_IRUSR | S_IXUSR : S_IROTH | S_IXOTH)
+        let write = share.readOnly ? 0 : (mine ? S_IWUSR : S_IWOTH)
+        guard info.st_mode & (read | write) != read | write,
+            !hasAccessList(folder.source)
+        else { return }
+        reporter.warning(
+            "\(vm.name): the share '\(share.tag)' is served as the VM's own user, number \(user), "
+                + "who cannot \(info.st_mode & read != read ? "read" : "write") \(folder.source): "
+                + "give it to that user, or leave 'ids: squash' out")
     }
 
     private func owners(
@@ -200,12 +226,36 @@ extension Engine {
     /// The caller closes its own.
     func startKeeper(_ vm: VM, _ files: VMLayout) async throws -> Int32? {
         guard !vm.shares.isEmpty else { return nil }
+        let keeping = try ShareKeeping.read(files.sharesRecord)
+        let channel: Int32
+        if keeping.channel != nil, let manager = try services(for: vm.name) {
+            channel = try await startShareUnit(keeping, files, manager)
+        } else {
+            channel = try startKeeper(of: vm.name, files)
+        }
+        do {
+            let line = try await blocking { try firstLine(of: channel) }
+            guard line == "ready" else {
+                let reason = line.hasPrefix("failed ") ? String(line.dropFirst(7)) : ""
+                throw ShareError.failed(
+                    vm: vm.name,
+                    reason: reason.isEmpty ? "its keeper ended; see \(files.sharesLog)" : reason)
+            }
+        } catch {
+            close(channel)
+            throw error
+        }
+        return channel
+    }
+
+    /// Starts the keeper as a process; returns our end of its channel.
+    private func startKeeper(of name: String, _ files: VMLayout) throws -> Int32 {
         let log = try Descriptor.open(
             files.sharesLog, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
         let (ours, theirs) = try UnixSocket.pair()
         var program = Program("/proc/self/exe")
         program.name = "martlet"
-        program.arguments = keeperWords(vm.name) + [files.sharesRecord]
+        program.arguments = keeperWords(name) + [files.sharesRecord]
         program.environment = [
             "MARTLET_ROOT=\(layout.root)", "MARTLET_RUN=\(layout.run)",
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -214,23 +264,11 @@ extension Engine {
         program.newSession = true
         program.descriptors = [1: log.raw, 2: log.raw, 3: theirs]
         program = program.inScope(
-            "martlet-shares-\(vm.name)", of: "Shares of the microVM \(vm.name)")
+            "martlet-shares-\(name)", of: "Shares of the microVM \(name)")
+        defer { close(theirs) }
         do {
-            defer { close(theirs) }
             // It is the child of init from the moment we leave.
             close(try program.spawn().pidfd)
-        } catch {
-            close(ours)
-            throw error
-        }
-        do {
-            let line = try await blocking { try firstLine(of: ours) }
-            guard line == "ready" else {
-                let reason = line.hasPrefix("failed ") ? String(line.dropFirst(7)) : ""
-                throw ShareError.failed(
-                    vm: vm.name,
-                    reason: reason.isEmpty ? "its keeper ended; see \(files.sharesLog)" : reason)
-            }
         } catch {
             close(ours)
             throw error
@@ -241,14 +279,13 @@ extension Engine {
     /// Waits until nothing of a VM's shares runs any more; its supervisor has gone.
     func endShares(_ name: String) async throws {
         let files = layout.vm(name)
-        let words = keeperWords(name)
         for attempt in 0..<2 {
             for _ in 0..<250 {
                 guard try FileLock.isHeld(files.sharesLock) else { return }
                 try await Task.sleep(for: .milliseconds(20))
             }
             // One that does not hear that its supervisor is gone is not wanted any longer.
-            for process in RunningProcess.all(where: { $0.dropFirst().starts(with: words) })
+            for process in RunningProcess.all(where: isKeeper(of: name))
             where attempt == 0 {
                 process.signal(SIGKILL)
             }
@@ -259,6 +296,13 @@ extension Engine {
     /// What tells a VM's keeper from all other processes.
     func keeperWords(_ vm: String) -> [String] {
         ["__shares", "--", vm, Derived.rootID(layout.root)]
+    }
+
+    /// Whether a command line is that of a VM's keeper; a unit's names no ROOT but the standard one.
+    func isKeeper(of vm: String) -> ([String]) -> Bool {
+        var ours = [keeperWords(vm)]
+        if services?.kind == .system { ours.append(["__shares", "--", vm, "unit"]) }
+        return { words in ours.contains { words.dropFirst().starts(with: $0) } }
     }
 }
 

@@ -38,6 +38,9 @@ package func bindFolder(
 /// Whether files in a folder can have extended attributes; the C function is `getxattr`.
 package func hasAttributes(_ path: String) -> Bool { ml_has_attributes(path) != 0 }
 
+/// Whether more users than its mode names may use a file; the C function is `getxattr`.
+package func hasAccessList(_ path: String) -> Bool { ml_has_access_list(path) != 0 }
+
 /// Moves the calling thread into the network namespace that a file stands for, such as
 /// `/run/netns/NAME` or `/proc/PID/ns/net`.
 ///

@@ -56,6 +56,18 @@ struct SecurityJudgeTests {
             ])
     }
 
+    @Test func aDaemonThatIsInItsFolderSeesNothingElse() {
+        var facts = Self.confined
+        facts.mounts =
+            "9 8 254:0 /srv/my\\040music / ro,nosuid,relatime master:6 - ext4 /dev/vda rw"
+        #expect(
+            said(judge(facts).rows).contains("files: yes: nothing but /srv/my music, read-only"))
+        // A host whose root is a subvolume has its /proc there.
+        facts.mounts =
+            "9 8 0:27 /@rootfs / rw - btrfs /dev/vda rw\n10 9 0:5 / /proc rw - proc proc rw"
+        #expect(said(judge(facts).rows).contains { $0.hasPrefix("files: no: the host's") })
+    }
+
     @Test func whatDoesNotHoldIsSaid() {
         var facts = Self.confined
         facts.status = """

@@ -2,6 +2,7 @@
 import Fleets
 import Glibc
 import Linux
+import Supervisor
 import Testing
 
 @testable import Engine
@@ -165,5 +166,42 @@ struct ServiceTests {
         #expect(try manager.uninstall("web"))
         #expect(try !manager.uninstall("web"))
         #expect(Files.exists(own))
+    }
+
+    private func shareText(
+        _ kind: FileDaemon.Kind, _ owners: SharedFolder.Owners...
+    ) -> String {
+        let shares = owners.enumerated().map { index, owners in
+            SharedFolder(
+                tag: "s\(index)", source: "/srv/a:b", readOnly: index == 1, owners: owners,
+                socket: "/run/martlet/web/shares/\(index).sock",
+                mountPoint: ShareUnit.mountPoint(index))
+        }
+        return ShareUnit(
+            vm: "web", daemon: kind, shares: shares, account: "microvm-web",
+            sources: "/run/martlet/web/sources"
+        ).text
+    }
+
+    @Test func sharesOfOneUserAreServedByThatUser() {
+        let one = SharedFolder.Owners.squash(user: 1_900_000_001)
+        #expect(
+            shareText(.rust, one, one) == """
+                # Made by martlet from a fleet file: changes are lost.
+                [Service]
+                BindPaths=/run/martlet/web/sources/0:/var/share/0
+                BindReadOnlyPaths=/run/martlet/web/sources/1:/var/share/1
+                User=microvm-web
+                Group=microvm-web
+
+                """)
+        // One that keeps owners is enough, and QEMU's daemon knows no others.
+        let rest = "CAP_FOWNER CAP_FSETID CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID\n"
+        for text in [shareText(.rust, one, .host), shareText(.rust, .map(base: 65536))] {
+            #expect(text.contains("\nUser=\nGroup=\n") && text.contains(rest), "\(text)")
+            #expect(!text.contains("RestrictNamespaces"))
+        }
+        let old = shareText(.c, .host)
+        #expect(old.contains(" CAP_SYS_ADMIN CAP_SYS_CHROOT\nRestrictNamespaces=\n"))
     }
 }

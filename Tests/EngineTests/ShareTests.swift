@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import Engine
 import Fleets
+import FoundationEssentials
 import Glibc
 import Linux
+import Supervisor
 import Testing
 
 /// Shares with the real program, a daemon that serves nothing and a hypervisor without a guest.
@@ -260,10 +262,51 @@ struct ShareTests {
         #expect(try owner("b") == user)
         #expect(try owner("c") == Account("nobody").map { String($0.user) })
         #expect(processes("--translate-uid=map:0:\(base):65536").count == 1)
-        #expect(processes("--translate-gid=squash-guest:0:\(user):").count == 2)
+        // Files of one user are served by that user, who is 0 in a user namespace of the daemon's.
+        let ofOne = processes("--translate-gid=squash-guest:0:0:")
+        #expect(ofOne.count == 2)
+        for pid in ofOne { #expect(try String(Files.status("/proc/\(pid)").owner) == user) }
         // The range stays the VM's, whatever happens to its disks.
         try await world.must("destroy", "web", "--yes")
         try await world.must("up")
         #expect(try Files.readText(identity + "/ids").filter(\.isNumber) == base)
+    }
+
+    /// Its unit mounts what it serves, and the service manager would follow a link.
+    @Test func aKeeperInAUnitServesTheFolderThatWasMeant() async throws {
+        try world.serveShares(version: "virtiofsd 1.13.2")
+        let source = "\(world.folder)/src/rw"
+        var share = SharedFolder(
+            tag: "rw", source: source, readOnly: false, owners: .host,
+            socket: "\(world.folder)/0.sock", mountPoint: source)
+        share.identity = try SharedFolder.Identity(
+            of: Descriptor.open(source, O_RDONLY | O_DIRECTORY))
+        #expect(try await unitKeeper(share) == "ready")
+        share.mountPoint = "\(world.folder)/src/ro"
+        #expect(
+            try await unitKeeper(share)
+                == "failed \(source) cannot be shared: \(source) leads to another folder now: "
+                + "Too many levels of symbolic links")
+    }
+
+    /// Starts a keeper as a unit does, and returns the first line that it says.
+    private func unitKeeper(_ share: SharedFolder) async throws -> String {
+        var keeping = ShareKeeping(
+            vm: "web", daemon: FileDaemon(path: "\(world.folder)/virtiofsd", kind: .rust),
+            lock: "\(world.folder)/shares.lock", user: geteuid(), shares: [share])
+        let channel = "\(world.folder)/keeper.sock"
+        keeping.channel = channel
+        let record = "\(world.folder)/shares.json"
+        try Files.write(
+            record, String(decoding: JSONEncoder().encode(keeping), as: UTF8.self))
+        let listener = try UnixSocket.listen(channel)
+        let child = try Program(
+            "\(world.folder)/martlet", ["__shares", "--", "web", "unit", record]
+        ).spawn()
+        let client = try UnixSocket.accept(listener.raw)
+        let line = String(decoding: try client.read(4096), as: UTF8.self)
+        child.signal(SIGTERM)
+        _ = try child.reap()
+        return String(line.prefix { $0 != "\n" })
     }
 }

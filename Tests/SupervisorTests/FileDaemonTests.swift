@@ -14,10 +14,12 @@ import Testing
 
     private func arguments(
         _ kind: FileDaemon.Kind, _ share: SharedFolder, folder: String = "/run/web/shares/0",
-        attributes: Bool = true, isRoot: Bool = true
+        attributes: Bool = true, isRoot: Bool = true,
+        isContained: Bool = false
     ) -> String {
         FileDaemon(path: "/usr/libexec/virtiofsd", kind: kind).arguments(
-            share, folder: folder, descriptor: 3, attributes: attributes, isRoot: isRoot
+            share, folder: folder, descriptor: 3, attributes: attributes,
+            footing: .init(isPrivileged: isRoot, isContained: isContained)
         ).joined(separator: " ")
     }
 
@@ -54,8 +56,19 @@ import Testing
                 + " --translate-gid=map:0:2000000000:65536"
                 + " --translate-gid=forbid-guest:65536:4294901759")
         #expect(
-            arguments(.rust, share(.squash(user: 1_900_000_001)), attributes: false)
-                == Self.rust + " --modcaps=-mknod"
+            arguments(.rust, share(), attributes: false, isContained: true)
+                == Self.contained + " --modcaps=-mknod")
+    }
+
+    private static let contained =
+        rust.replacing("namespace", with: "none") + " --rlimit-nofile=0"
+
+    /// In a unit nothing else is in sight; as a process it is 0 in a user namespace of its own.
+    @Test func filesOfOneUserNeedNoMore() {
+        let share = share(.squash(user: 1_900_000_001))
+        #expect(
+            arguments(.rust, share, attributes: false, isRoot: false, isContained: true)
+                == Self.contained
                 + " --translate-uid=squash-guest:0:1900000001:4294967295"
                 + " --translate-uid=squash-host:0:0:4294967295"
                 + " --translate-gid=squash-guest:0:1900000001:4294967295"

@@ -111,6 +111,8 @@ int ml_bind_folder(int folder, const char *target, int read_only);
 
 /// Whether files in a folder can have extended attributes.
 int ml_has_attributes(const char *path);
+/// Whether a file has an access list beyond its mode.
+int ml_has_access_list(const char *path);
 
 /// setns(CLONE_NEWNET) for the calling thread. Returns 0 or -errno.
 int ml_enter_network(int namespace_fd);

@@ -86,14 +86,16 @@ extension Engine {
     private func shareProcesses(
         _ name: String, _ control: ControlGroups
     ) -> [(String, ProcessFacts)] {
-        let words = keeperWords(name)
+        let isKeeper = isKeeper(of: name)
+        let own = (try? allocateUser(name)) ?? geteuid()
         let all = ((try? Files.list("/proc")) ?? []).compactMap { Int32($0) }
         var found: [(String, ProcessFacts)] = []
         for pid in all {
             let line = (try? Files.read("/proc/\(pid)/cmdline", limit: 1 << 20)) ?? []
             let given = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-            guard given.dropFirst().starts(with: words),
-                let facts = ProcessFacts.read(pid, control), facts.user == geteuid()
+            guard isKeeper(given),
+                let facts = ProcessFacts.read(pid, control),
+                [geteuid(), own].contains(facts.user)
             else { continue }
             found.append(("shares", facts))
         }

@@ -99,11 +99,13 @@ struct SecurityJudge {
         let kind: String
         let isWritable: Bool
         let options: [Substring]
+        /// Which folder of its file system it shows.
+        let folder: String
     }
 
     private var mountTable: [Mount]? {
         facts.mounts.map { text in
-            text.split(separator: "\n").compactMap { line in
+            text.split(separator: "\n").compactMap { line -> Mount? in
                 let words = line.split(separator: " ")
                 guard let dash = words.lastIndex(of: "-"), words.count > 5, dash + 3 < words.count
                 else { return nil }
@@ -111,7 +113,8 @@ struct SecurityJudge {
                 let ofSystem = words[dash + 3].split(separator: ",")
                 return Mount(
                     point: String(words[4]), kind: String(words[dash + 1]),
-                    isWritable: own.contains("rw") && !ofSystem.contains("ro"), options: ofSystem)
+                    isWritable: own.contains("rw") && !ofSystem.contains("ro"), options: ofSystem,
+                    folder: String(words[3]).replacing("\\040", with: " "))
             }
         }
     }
@@ -121,6 +124,11 @@ struct SecurityJudge {
             return row("files", nil, "its mounts cannot be read")
         }
         let root = mounts.last { $0.point == "/" }
+        // What a daemon of shares makes of itself: it is in the folder, and there is nothing else.
+        if own, let root, root.folder != "/", mounts.allSatisfy({ $0.kind != "proc" }) {
+            let kind = root.isWritable ? "writable" : "read-only"
+            return row("files", true, "nothing but \(root.folder), \(kind)")
+        }
         guard own, root?.kind == "tmpfs" || root?.isWritable == false else {
             return row("files", false, "the host's, as far as its user may")
         }

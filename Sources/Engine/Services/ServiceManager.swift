@@ -71,7 +71,11 @@ package struct ServiceManager: Sendable, Equatable {
 
     /// Starts a unit and returns when its guest is up.
     func start(_ vm: String) async throws {
-        let unit = ServiceManager.unit(vm)
+        try await startNow(ServiceManager.unit(vm))
+    }
+
+    /// Starts a unit however often it was started before.
+    func startNow(_ unit: String) async throws {
         // What people start is not the loop that systemd counts starts for.
         _ = try? await call("reset \(unit)", ["reset-failed", unit])
         try await call("start \(unit)", ["start", unit])

@@ -43,12 +43,14 @@ extension ServiceManager {
 
     /// Removes what `install` made; tells whether there was anything.
     func uninstall(_ vm: String) throws -> Bool {
-        let path = settings(vm)
-        let isThere = Files.exists(path) || isLink(wish(vm))
+        let paths = [settings(vm), shareSettings(vm)]
+        let isThere = paths.contains(where: Files.exists) || isLink(wish(vm))
         try Files.remove(wish(vm))
-        try Files.remove(path)
-        // Only when it is empty: what others put there is theirs.
-        rmdir(Files.parent(path))
+        for path in paths {
+            try Files.remove(path)
+            // Only when it is empty: what others put there is theirs.
+            rmdir(Files.parent(path))
+        }
         return isThere
     }
 
@@ -133,7 +135,7 @@ enum UnitAccount {
 
 extension Engine {
     /// The name of the user that a VM runs as, who gets an account if there is none.
-    private func account(_ vm: String, _ user: UInt32) async throws -> String {
+    func account(_ vm: String, _ user: UInt32) async throws -> String {
         if let known = getpwuid(user) { return String(cString: known.pointee.pw_name) }
         let name = UnitAccount.name(vm: vm, user: user)
         guard let path = findProgram("systemd-sysusers") else {

@@ -38,33 +38,50 @@ package struct FileDaemon: Codable, Sendable, Equatable {
         version.hasPrefix("virtiofsd version ") ? .c : .rust
     }
 
+    /// What a daemon is when it starts.
+    package struct Footing: Sendable, Equatable {
+        /// Whether it may read every file, and give files to others.
+        package var isPrivileged: Bool
+        /// Whether all around it shows nothing but its folder: it then makes no namespaces itself.
+        package var isContained: Bool
+
+        package init(isPrivileged: Bool, isContained: Bool) {
+            self.isPrivileged = isPrivileged
+            self.isContained = isContained
+        }
+    }
+
     /// The arguments that serve a folder to whoever connects to the listening socket `descriptor`;
     /// pure.
     ///
-    /// `folder` shows the share's source and nothing else. With `isRoot` it is mounted so that it
-    /// cannot be written where it must not be; without, the daemon alone sees to that.
+    /// `folder` shows the share's source and nothing else. As root it is mounted so that it cannot
+    /// be written where it must not be; without, the daemon alone sees to that.
     package func arguments(
-        _ share: SharedFolder, folder: String, descriptor: Int32, attributes: Bool, isRoot: Bool
+        _ share: SharedFolder, folder: String, descriptor: Int32, attributes: Bool,
+        footing: Footing
     ) -> [String] {
         switch kind {
         case .c:
-            // Its seccomp filter is always on. A device node that a guest makes would be one for
-            // the users of the host, too.
+            // Its seccomp filter is always on, and so are its namespaces. A device node that a guest
+            // makes would be one for the users of the host, too.
             let options =
                 ["source=\(escaped(folder))", "sandbox=namespace", "cache=auto"]
                 + ["announce_submounts", attributes ? "xattr" : "no_xattr", "modcaps=-mknod"]
                 + ["log_level=err"]
             return ["--fd=\(descriptor)", "-o", options.joined(separator: ",")]
         case .rust:
+            let isContained = footing.isContained
             return [
-                "--fd=\(descriptor)", "--shared-dir=\(folder)", "--sandbox=namespace",
-                "--seccomp=kill", "--cache=auto", "--announce-submounts", "--log-level=error",
-            ] + (attributes ? ["--xattr"] : []) + (isRoot ? ["--modcaps=-mknod"] : [])
-                + (share.readOnly ? ["--readonly"] : []) + translation(share.owners, isRoot)
+                "--fd=\(descriptor)", "--shared-dir=\(folder)",
+                "--sandbox=\(isContained ? "none" : "namespace")", "--seccomp=kill",
+                "--cache=auto", "--announce-submounts", "--log-level=error",
+            ] + (isContained ? ["--rlimit-nofile=0"] : []) + (attributes ? ["--xattr"] : [])
+                + (footing.isPrivileged ? ["--modcaps=-mknod"] : [])
+                + (share.readOnly ? ["--readonly"] : []) + translation(share.owners, footing)
         }
     }
 
-    private func translation(_ owners: SharedFolder.Owners, _ isRoot: Bool) -> [String] {
+    private func translation(_ owners: SharedFolder.Owners, _ footing: Footing) -> [String] {
         let all = UInt32.max
         let maps: [String] =
             switch owners {
@@ -72,8 +89,11 @@ package struct FileDaemon: Codable, Sendable, Equatable {
             case .map(let base):
                 ["map:0:\(base):65536", "forbid-guest:65536:\(all - 65536)"]
             case .squash(let user):
-                // In its own user namespace we are 0, and there is nobody else.
-                ["squash-guest:0:\(isRoot ? user : 0):\(all)", "squash-host:0:0:\(all)"]
+                // In a user namespace of its own it is 0, and there is nobody else.
+                [
+                    "squash-guest:0:\(footing.isContained ? user : 0):\(all)",
+                    "squash-host:0:0:\(all)",
+                ]
             }
         return ["uid", "gid"].flatMap { kind in maps.map { "--translate-\(kind)=\($0)" } }
     }

@@ -32,12 +32,19 @@ package final class ShareKeeper: Sendable {
 
     /// Keeps daemons until the channel ends, or SIGTERM or SIGINT comes; returns 0.
     ///
+    /// The channel is the descriptor 3, unless it is to be connected to.
+    ///
     /// Says `ready` on the channel when all sockets are there, or `failed REASON` and returns 1.
     /// Later it says `ended TAG REASON` of each daemon that ends.
     package static func run(
-        _ keeping: ShareKeeping, channel: Int32 = 3, log: Log = Log(limit: Supervisor.logLimit)
+        _ keeping: ShareKeeping, channel inherited: Int32 = 3,
+        log: Log = Log(limit: Supervisor.logLimit)
     ) -> Int32 {
+        var channel = inherited
         do throws(SystemError) {
+            if let socket = keeping.channel {
+                channel = try UnixSocket.connect(socket, timeout: 5).release()
+            }
             let signals = try Signals.pipe([SIGTERM, SIGINT])
             Signals.ignoreBrokenPipes()
             _ = fcntl(channel, F_SETFD, FD_CLOEXEC)
@@ -122,6 +129,7 @@ extension ShareKeeper {
 
     /// Mounts the source where only this thread and its daemons see it; returns the path.
     private func place(_ share: SharedFolder) throws(SystemError) -> String {
+        if keeping.channel != nil { return try placed(share) }
         guard keeping.user != nil else { return share.source }
         // A disk of the host can be taken away while a VM runs that has nothing to do with it.
         try enterNewMounts(following: true)
@@ -136,21 +144,37 @@ extension ShareKeeper {
         return share.mountPoint
     }
 
+    /// The place where our unit shows the source, once it is certain that it is that one: the
+    /// service manager follows links.
+    private func placed(_ share: SharedFolder) throws(SystemError) -> String {
+        let folder = try Descriptor.open(share.mountPoint, O_RDONLY | O_DIRECTORY)
+        guard try SharedFolder.Identity(of: folder) == share.identity else {
+            throw SystemError("\(share.source) leads to another folder now", ELOOP)
+        }
+        return share.mountPoint
+    }
+
     private func serve(
         _ share: SharedFolder, _ folder: String, _ listener: Int32
     ) throws(SystemError) {
-        let isRoot = keeping.user != nil
+        // Files of one user need no more than that user.
+        let owner: UInt32? = if case .squash(let user) = share.owners { user } else { nil }
+        let isRoot = keeping.user != nil && keeping.channel == nil
+        let footing = FileDaemon.Footing(
+            isPrivileged: keeping.user != nil && owner == nil,
+            isContained: keeping.channel != nil && keeping.daemon.kind == .rust)
         var failures = 0
         while true {
             var program = Program(
                 keeping.daemon.path,
                 keeping.daemon.arguments(
                     share, folder: folder, descriptor: 3, attributes: hasAttributes(folder),
-                    isRoot: isRoot))
+                    footing: footing))
             program.environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
             program.folder = "/"
             program.newSession = true
             program.newNetwork = isRoot
+            if isRoot, let owner { (program.user, program.group) = (owner, owner) }
             program.dieWithParent = SIGKILL
             let (reader, writer) = try Pipe().split()
             let errors = Descriptor(owning: reader)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import FoundationEssentials
-import Linux
+import Glibc
+package import Linux
 
 /// What the keeper of a VM's shares is to do: written by `prepare`, plain data.
 package struct ShareKeeping: Codable, Sendable, Equatable {
@@ -11,6 +12,11 @@ package struct ShareKeeping: Codable, Sendable, Equatable {
     /// The VM's own user, who connects to the sockets; nil without privilege.
     package var user: UInt32?
     package var shares: [SharedFolder]
+    /// The socket of whoever waits for the keeper, where that is a unit of a service manager; nil
+    /// where the channel is inherited.
+    ///
+    /// Such a keeper mounts nothing: its unit shows each source at the share's mount point.
+    package var channel: String?
 
     package init(
         vm: String, daemon: FileDaemon, lock: String, user: UInt32?, shares: [SharedFolder]
@@ -35,9 +41,24 @@ package struct SharedFolder: Codable, Sendable, Equatable {
     package var source: String
     package var readOnly: Bool
     package var owners: Owners
-    /// Where its daemon listens, and an empty folder beside it to mount the source on.
+    /// Which folder that was.
+    package var identity: Identity?
+    /// Where its daemon listens, and an empty folder to mount the source on.
     package var socket: String
     package var mountPoint: String
+
+    /// What tells a folder from another one that has taken its place.
+    package struct Identity: Codable, Sendable, Equatable {
+        package var device: UInt64
+        package var inode: UInt64
+
+        package init(of folder: borrowing Descriptor) throws(SystemError) {
+            var info = stat()
+            try check("fstat") { fstat(folder.raw, &info) }
+            device = UInt64(info.st_dev)
+            inode = UInt64(info.st_ino)
+        }
+    }
 
     /// Whose the files are on the host that a guest's users make.
     package enum Owners: Codable, Sendable, Equatable {
@@ -47,6 +68,9 @@ package struct SharedFolder: Codable, Sendable, Equatable {
         case map(base: UInt32)
         /// All belong to one user of the host, and in the guest to root.
         case squash(user: UInt32)
+
+        /// Whether a daemon needs no more than the rights of one user for it.
+        package var isOfOneUser: Bool { if case .squash = self { true } else { false } }
     }
 
     package init(
