@@ -2,8 +2,12 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 release := .build/release/martlet
+# The program may have 20 MB: a section for each function, so that equal ones are linked once, and
+# relocations packed into bits, which glibc 2.36 (Debian 12) is the first to read.
 release_flags := -c release --product martlet --static-swift-stdlib -Xswiftc -Osize \
-	-Xlinker --gc-sections -Xlinker -s -Xlinker --no-export-dynamic -Xlinker --icf=all
+	-Xswiftc -Xfrontend -Xswiftc -function-sections -Xswiftc -use-ld=lld \
+	-Xlinker --gc-sections -Xlinker -s -Xlinker --no-export-dynamic -Xlinker --icf=all \
+	-Xlinker -z -Xlinker pack-relative-relocs
 
 # Where the Swift toolchain is when the shell does not know it.
 export PATH := $(PATH):/opt/swift/usr/bin:$(HOME)/.local/share/swiftly/bin
