@@ -64,7 +64,7 @@ struct UnitSettings: Equatable {
     ]
 
     /// `confine: false`: its own user, no privilege, and nothing else.
-    private static let noWalls = [
+    static let noWalls = [
         "# confine: false", "RootDirectory=", "MountAPIVFS=no", "TemporaryFileSystem=",
         "BindReadOnlyPaths=", "BindPaths=", "ProtectSystem=no", "ReadWritePaths=",
         "ProtectHome=no", "PrivateTmp=no", "PrivateMounts=no", "ProtectProc=default",
