@@ -72,7 +72,7 @@ let package = Package(
             path: "Tests/SuperviseTool", swiftSettings: strict),
         .executableTarget(name: "Probe", path: "Tests/Probe"),
         .target(name: "CallTrap", path: "Tests/CallTrap", publicHeadersPath: "."),
-        tests("Fleets"),
+        tests("Fleets", "Support"),
         tests("Linux"),
         tests("Planning", "Fleets"),
         tests("Imports", "Fleets", "Linux", exclude: ["Goldens"]),
@@ -80,8 +80,8 @@ let package = Package(
             name: "GuestTests", dependencies: ["Support", "Fleets", "Linux", "martlet"],
             swiftSettings: strict),
         .target(
-            name: "Support", dependencies: ["Linux", "Secrets", "CCrypto"], path: "Tests/Support",
-            swiftSettings: strict),
+            name: "Support", dependencies: ["Fleets", "Linux", "Secrets", "CCrypto"],
+            path: "Tests/Support", swiftSettings: strict),
         tests("Arguments"),
         tests("Commands", "Arguments", "Engine", "Fleets", "Linux", "Networking"),
         tests(

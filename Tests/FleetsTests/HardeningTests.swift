@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+import Support
 import Testing
 
 @testable import Fleets
 
 @Suite struct HardeningTests {
-    private func hardening(
-        _ level: Hardening.Level, except exceptions: [String] = []
-    ) -> Hardening {
-        var hardening = Hardening()
-        hardening.kernel = level
-        hardening.exceptions = exceptions
-        return hardening
-    }
-
     private func lines(_ hardening: Hardening) -> [String] {
         hardening.settings.map { "\($0.setting.key)=\($0.value)" }
     }
@@ -32,8 +24,8 @@ import Testing
         for setting in HardeningSetting.table where setting.standard != nil {
             #expect(setting.strict != nil, "\(setting.key)")
         }
-        let standard = lines(hardening(.standard))
-        let strict = lines(hardening(.strict))
+        let standard = lines(Hardening(.standard))
+        let strict = lines(Hardening(.strict))
         #expect(
             Set(standard).subtracting(strict) == [
                 "kernel.yama.ptrace_scope=2", "kernel.oops_limit=10",
@@ -46,24 +38,24 @@ import Testing
                 "parameter:mitigations=auto", "parameter:module.sig_enforce=1",
                 "parameter:lockdown=confidentiality",
             ])
-        #expect(lines(hardening(.off)) == [])
+        #expect(lines(Hardening(.off)) == [])
     }
 
     @Test func exceptionsTakeSingleSettingsAway() {
-        let all = lines(hardening(.strict))
+        let all = lines(Hardening(.strict))
         let names = ["kernel.yama.ptrace_scope", "module:udf", "parameter:lockdown"]
-        let left = lines(hardening(.strict, except: names))
+        let left = lines(Hardening(.strict, except: names))
         #expect(
             Set(all).subtracting(left) == [
                 "kernel.yama.ptrace_scope=3", "module:udf=blocked",
                 "parameter:lockdown=confidentiality",
             ])
-        #expect(hardening(.strict, except: names).excepted.map(\.key).sorted() == names.sorted())
+        #expect(Hardening(.strict, except: names).excepted.map(\.key).sorted() == names.sorted())
         // One of another level takes nothing away.
         #expect(
-            lines(hardening(.standard, except: ["kernel.modules_disabled"]))
-                == lines(hardening(.standard)))
-        #expect(hardening(.off, except: ["kernel.sysrq"]).excepted == [])
+            lines(Hardening(.standard, except: ["kernel.modules_disabled"]))
+                == lines(Hardening(.standard)))
+        #expect(Hardening(.off, except: ["kernel.sysrq"]).excepted == [])
     }
 
     @Test(arguments: [

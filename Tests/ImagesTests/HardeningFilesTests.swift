@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import Fleets
+import Support
 import Testing
 
 @testable import Images
 
 @Suite struct HardeningFilesTests {
-    private func hardening(
-        _ level: Hardening.Level, except exceptions: [String] = []
-    ) -> Hardening {
-        var hardening = Hardening()
-        hardening.kernel = level
-        hardening.exceptions = exceptions
-        return hardening
-    }
-
     @Test func standard() {
-        let files = HardeningFiles(hardening(.standard))
+        let files = HardeningFiles(Hardening(.standard))
         #expect(
             files.sysctl == """
                 kernel.kptr_restrict=2
@@ -75,14 +67,14 @@ import Testing
         #expect(files.modprobe.hasPrefix("install dccp /bin/false\ninstall sctp /bin/false\n"))
         #expect(files.modprobe.hasSuffix("\ninstall ublk_drv /bin/false\n"))
         #expect(
-            hardening(.standard).kernelParameters == [
+            Hardening(.standard).kernelParameters == [
                 "slab_nomerge", "init_on_alloc=1", "page_alloc.shuffle=1",
                 "randomize_kstack_offset=on", "vsyscall=none", "debugfs=off",
             ])
     }
 
     @Test func strict() {
-        let files = HardeningFiles(hardening(.strict))
+        let files = HardeningFiles(Hardening(.strict))
         #expect(files.sysctl.contains("\nkernel.yama.ptrace_scope=3\n"))
         #expect(files.sysctl.hasSuffix("\nuser.max_user_namespaces=0\n"))
         // Set at once it would keep the start from loading what it needs.
@@ -90,19 +82,19 @@ import Testing
         #expect(files.lateSysctl == "kernel.modules_disabled=1\n")
         #expect(files.modprobe.hasSuffix("\ninstall msr /bin/false\ninstall cpuid /bin/false\n"))
         #expect(
-            hardening(.strict).kernelParameters.suffix(8) == [
+            Hardening(.strict).kernelParameters.suffix(8) == [
                 "init_on_free=1", "vdso32=0", "ia32_emulation=0", "oops=panic", "pti=on",
                 "mitigations=auto", "module.sig_enforce=1", "lockdown=confidentiality",
             ])
     }
 
     @Test func offIsNothing() {
-        #expect(HardeningFiles(hardening(.off)) == HardeningFiles())
-        #expect(hardening(.off).kernelParameters == [])
+        #expect(HardeningFiles(Hardening(.off)) == HardeningFiles())
+        #expect(Hardening(.off).kernelParameters == [])
     }
 
     @Test func exceptions() {
-        let some = hardening(
+        let some = Hardening(
             .strict,
             except: ["kernel.modules_disabled", "kernel.sysrq", "module:sctp", "parameter:pti"])
         let files = HardeningFiles(some)
