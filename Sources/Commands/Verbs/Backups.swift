@@ -106,12 +106,7 @@ enum BackupVerbs {
         ]
     ) { arguments in
         let session = try Session(arguments)
-        let fleet = try session.fleetIfAny()
-        let vm = arguments[name]
-        try await check(vm, session, fleet)
-        let place = try place(vm, arguments, session, fleet)
-        let key = session.engine.backupIdentity(
-            of: vm, try arguments[identity].map(path), declared: fleet?.vm(vm))
+        let (vm, fleet, place, key) = try await chosen(arguments, session)
         if let new = arguments[asNew] {
             // A VM has to be declared somewhere: without a fleet file, 'up' would not know it.
             let fleet = try session.fleet()
@@ -145,12 +140,7 @@ enum BackupVerbs {
         ]
     ) { arguments in
         let session = try Session(arguments)
-        let fleet = try session.fleetIfAny()
-        let vm = arguments[name]
-        try await check(vm, session, fleet)
-        let place = try place(vm, arguments, session, fleet)
-        let key = session.engine.backupIdentity(
-            of: vm, try arguments[identity].map(path), declared: fleet?.vm(vm))
+        let (vm, fleet, place, key) = try await chosen(arguments, session)
         let boots = arguments[boot]
         var findings = try await session.printer.withProgress { progress in
             let engine = session.engine.reporting(to: progress.reporter)
@@ -269,6 +259,18 @@ extension BackupVerbs {
         let target = try session.engine.backupTarget(
             of: vm, try arguments[from].map { try place($0) }, declared: declared)
         return Place(vm: vm, id: id, target: target, keep: keep)
+    }
+
+    /// The VM that is named, where its backups are, and the identity to read them with.
+    private static func chosen(
+        _ arguments: Arguments, _ session: Session
+    ) async throws -> (vm: String, fleet: Fleet?, place: Place, identity: String?) {
+        let fleet = try session.fleetIfAny()
+        let vm = arguments[name]
+        try await check(vm, session, fleet)
+        let key = session.engine.backupIdentity(
+            of: vm, try arguments[identity].map(path), declared: fleet?.vm(vm))
+        return (vm, fleet, try place(vm, arguments, session, fleet), key)
     }
 
     /// Those of one VM, which may be gone, or of all of the fleet.
