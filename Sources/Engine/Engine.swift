@@ -33,6 +33,11 @@ package struct Engine: Sendable {
         isRoot = geteuid() == 0
     }
 
+    /// Who runs the VMs of fleets as services, or why nobody does.
+    package var serviceManager: ServiceManager.Found {
+        ServiceManager.look(layout, user: geteuid())
+    }
+
     /// The same engine with another audience.
     package func reporting(to reporter: Reporter) -> Engine {
         Engine(layout: layout, reporter: reporter, shared: shared)

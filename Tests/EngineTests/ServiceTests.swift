@@ -51,6 +51,26 @@ struct ServiceTests {
                 == nil)
     }
 
+    @Test func whyNobodyHasThemIsSaid() {
+        func look(
+            _ there: Set<String>, _ layout: Layout = Self.root, user: UInt32 = 0
+        ) -> ServiceManager.Found {
+            ServiceManager.look(
+                layout, user: user, variable: { ["HOME": "/home/me"][$0] },
+                isThere: { there.contains($0) })
+        }
+        let running = "/run/systemd/system"
+        #expect(look([Self.template]) == .noSystemd)
+        #expect(look([running]) == .notInstalled)
+        #expect(
+            look([running, Self.template], Layout(root: "/srv/m", run: "/run/m")) == .elsewhere)
+        if let mine = try? Layout.standard(user: 1000, variable: { ["HOME": "/home/me"][$0] }) {
+            #expect(look([running], mine, user: 1000) == .noSession)
+        } else {
+            Issue.record("an ordinary user has no places")
+        }
+    }
+
     private func text(_ change: (inout UnitSettings) -> Void = { _ in }) -> String {
         var vm = VM(name: "web")
         vm.interfaces = [Fleets.Interface(network: "lan")]
@@ -137,6 +157,12 @@ struct ServiceTests {
         #expect(open.contains("RestrictAddressFamilies=AF_INET AF_INET6\n"))
     }
 
+    @Test func listsOfUnitsAreRead() {
+        let list = "microvm@web.service loaded failed failed microVM web of the fleet home\n"
+        #expect(ServiceManager.units(in: list) == ["microvm@web.service"])
+        #expect(ServiceManager.units(in: "") == [])
+    }
+
     @Test func namesOfAccountsFitDebian() {
         #expect(UnitAccount.name(vm: "web", user: 1_900_000_000) == "microvm-web")
         let long = String(repeating: "a", count: 24)
@@ -149,8 +175,11 @@ struct ServiceTests {
         defer { try? Files.remove(folder) }
         let manager = ServiceManager(kind: .system, folder: folder, template: Self.template)
         var settings = UnitSettings(vm: VM(name: "web"), fleet: "home", user: "microvm-web")
+        let none = manager.compare(settings, failed: [])
+        #expect(none == UnitReport(vm: "web", settings: .missing, starts: false))
         #expect(try manager.install(settings))
         #expect(try !manager.install(settings))
+        #expect(manager.compare(settings, failed: []) == UnitReport(vm: "web"))
         #expect(try Files.readText(manager.settings("web")) == settings.text)
         #expect(try Files.readLink(manager.wish("web")) == Self.template)
         settings = UnitSettings(
@@ -158,7 +187,10 @@ struct ServiceTests {
                 var vm = VM(name: "web")
                 vm.autostart = false
                 return vm
-            }(), fleet: "home", user: "microvm-web")
+            }(), fleet: "home", user: "microvm-other")
+        #expect(
+            manager.compare(settings, failed: ["microvm@web.service"])
+                == UnitReport(vm: "web", settings: .old, shouldStart: false, hasFailed: true))
         #expect(try manager.install(settings))
         #expect(throws: SystemError.self) { try Files.readLink(manager.wish("web")) }
         let own = Files.parent(manager.settings("web")) + "/own.conf"

@@ -25,6 +25,22 @@ struct Doctor {
         }
     }
 
+    /// Something that not everybody may look at.
+    enum Seen<Value> {
+        case seen(Value)
+        case unknown(String)
+
+        static func look(_ body: () async throws -> Value) async -> Seen {
+            do {
+                return .seen(try await body())
+            } catch let error as SystemError where error.isPermission {
+                return .unknown("only root can look")
+            } catch {
+                return .unknown("\(error)")
+            }
+        }
+    }
+
     /// Programs that Martlet runs, the package of each, and what for.
     static let tools: [(name: String, package: String, purpose: String)] = [
         (QEMU.program, QEMU.package, "runs the VMs"),
@@ -83,6 +99,7 @@ struct Doctor {
         findings.append(await hypervisor())
         findings.append(acceleration())
         findings += folders()
+        findings += UnitChecks(facts: await UnitFacts(engine)).findings
         findings += schedules()
         return findings + networks.findings
     }

@@ -21,7 +21,9 @@ enum DoctorVerb {
             """,
         parameters: [fix],
         examples: [
-            .init("martlet doctor", "Check tools, acceleration, space, permissions and networks."),
+            .init(
+                "martlet doctor",
+                "Check tools, acceleration, space, permissions, units and networks."),
             .init(
                 "sudo martlet doctor --fix",
                 "Install the missing Debian packages, and set names up."),

@@ -7,11 +7,7 @@ import Networking
 
 /// What was seen of a host's network: plain data.
 struct NetworkFacts {
-    /// Something that not everybody may look at.
-    enum Seen<Value> {
-        case seen(Value)
-        case unknown(String)
-    }
+    typealias Seen<Value> = Doctor.Seen<Value>
 
     var kernel: Seen<[KernelFeature: String]> = .seen([:])
     var firewalls: Seen<[ForeignFirewall]> = .seen([])
@@ -185,35 +181,25 @@ extension NetworkFacts {
     /// Looks at the host, and changes nothing.
     init(_ engine: Engine, _ needs: NetworkNeeds) async {
         self.init()
-        kernel = await NetworkFacts.look { try await KernelFeature.missing() }
+        kernel = await .look { try await KernelFeature.missing() }
         guard needs.isAny else { return }
         forwards4 = Forwarding.isOn4
         forwards6 = Forwarding.isOn6
         let seesBridged = (try? Sysctl.read("net/bridge/bridge-nf-call-iptables")) == "1"
         let bridges = needs.bridges(seesBridged: seesBridged)
-        firewalls = await NetworkFacts.look {
+        firewalls = await .look {
             // Without privilege the list is empty, and that would be a lie.
             guard engine.isRoot else { throw SystemError("nftables", EPERM) }
             return try ForeignFirewall.look(for: bridges)
         }
         let legacy = (try? Files.readText("/proc/net/ip_tables_names")) ?? ""
         hasLegacyRules = legacy.split(separator: "\n").contains("filter")
-        hasNames = await NetworkFacts.look { try engine.hasNamesOnHost }
+        hasNames = await .look { try engine.hasNamesOnHost }
         for (name, _) in needs.fleets {
             // One that was never applied has nothing here yet.
             guard let observed = try? await engine.observeNetworks(of: name) else { continue }
             fleets.append((name, observed))
         }
         taken = (try? TakenLink.look()) ?? []
-    }
-
-    private static func look<Value>(_ body: () async throws -> Value) async -> Seen<Value> {
-        do {
-            return .seen(try await body())
-        } catch let error as SystemError where error.isPermission {
-            return .unknown("only root can look")
-        } catch {
-            return .unknown("\(error)")
-        }
     }
 }

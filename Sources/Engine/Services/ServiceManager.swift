@@ -26,33 +26,58 @@ package struct ServiceManager: Sendable, Equatable {
     package static let target = "microvms.target"
     package static func unit(_ vm: String) -> String { "microvm@\(vm).service" }
 
+    /// What there is where a manager of a ROOT's VMs may be.
+    package enum Found: Sendable, Equatable {
+        case manager(ServiceManager)
+        /// Another init runs the host.
+        case noSystemd
+        /// ROOT or RUN is not where the units have it.
+        case elsewhere
+        /// An ordinary user has no manager of their own, or none that runs.
+        case noSession
+        case notInstalled
+    }
+
     /// The manager that has the VMs of a ROOT; nil when none has.
     package static func find(
         _ layout: Layout, user: UInt32, variable: (String) -> String? = { environment($0) },
         isThere: (String) -> Bool = { Files.exists($0) }
     ) -> ServiceManager? {
+        let found = look(layout, user: user, variable: variable, isThere: isThere)
+        return if case .manager(let manager) = found { manager } else { nil }
+    }
+
+    /// The manager that has the VMs of a ROOT, or why none has them.
+    package static func look(
+        _ layout: Layout, user: UInt32, variable: (String) -> String? = { environment($0) },
+        isThere: (String) -> Bool = { Files.exists($0) }
+    ) -> Found {
         // What the units are written for, whatever this run was told.
         let plain = { (name: String) in name.hasPrefix("MARTLET_") ? nil : variable(name) }
-        guard isThere(Systemd.running),
-            let usual = try? Layout.standard(user: user, variable: plain),
-            layout == usual
-        else { return nil }
+        guard isThere(Systemd.running) else { return .noSystemd }
+        guard let usual = try? Layout.standard(user: user, variable: plain), layout == usual else {
+            return .elsewhere
+        }
         if user == 0 {
             let places = ["/etc", "/run", "/usr/local/lib", "/usr/lib"]
                 .map { "\($0)/systemd/system/\(templateName)" }
-            return places.first(where: isThere).map {
-                ServiceManager(kind: .system, folder: "/etc/systemd/system", template: $0)
-            }
+            return found(.system, folder: "/etc/systemd/system", places.first(where: isThere))
         }
         guard let runtime = variable("XDG_RUNTIME_DIR"), isThere(runtime + "/systemd/private"),
             let home = variable("XDG_CONFIG_HOME") ?? variable("HOME").map({ $0 + "/.config" })
-        else { return nil }
+        else { return .noSession }
         let places = [home, "/etc", "/usr/local/lib", "/usr/lib"]
             .map { "\($0)/systemd/user/\(templateName)" }
-        return places.first(where: isThere).map {
-            ServiceManager(kind: .user, folder: home + "/systemd/user", template: $0)
-        }
+        return found(.user, folder: home + "/systemd/user", places.first(where: isThere))
     }
+
+    private static func found(_ kind: Kind, folder: String, _ template: String?) -> Found {
+        guard let template else { return .notInstalled }
+        return .manager(ServiceManager(kind: kind, folder: folder, template: template))
+    }
+
+    /// Which manager `systemctl` is to talk to.
+    var scope: [String] { kind == .user ? ["--user"] : [] }
 
     /// Runs `systemctl` to its end.
     @discardableResult
@@ -60,7 +85,7 @@ package struct ServiceManager: Sendable, Equatable {
         guard let path = findProgram("systemctl") else {
             throw StoreError.missingTool(name: "systemctl", package: "systemd")
         }
-        let words = (kind == .user ? ["--user"] : []) + ["--no-pager", "--no-ask-password"]
+        let words = scope + ["--no-pager", "--no-ask-password"]
         let output = try await Program(path, words + arguments).capture()
         guard output.exit.isSuccess else {
             let said = output.errorText.split(separator: "\n").first.map(String.init)
@@ -92,7 +117,7 @@ package struct ServiceManager: Sendable, Equatable {
     func lastWords(_ vm: String) async -> String? {
         guard let path = findProgram("journalctl") else { return nil }
         let words =
-            (kind == .user ? ["--user"] : []) + [
+            scope + [
                 kind == .user
                     ? "--user-unit=\(ServiceManager.unit(vm))"
                     : "--unit=\(ServiceManager.unit(vm))",

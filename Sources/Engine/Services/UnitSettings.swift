@@ -14,6 +14,9 @@ struct UnitSettings: Equatable {
     /// A folder on the disk that `limits.io` is about.
     var disks = "/var/lib/martlet"
 
+    /// Whether the VM starts with its host.
+    var isWanted: Bool { vm.autostart && vm.enable }
+
     static let mark = "# Made by martlet from a fleet file: changes are lost."
 
     var text: String {

@@ -29,12 +29,11 @@ extension ServiceManager {
             hasChanged = true
         }
         let link = wish(name)
-        let isWanted = settings.vm.autostart && settings.vm.enable
-        if isWanted, !isLink(link) {
+        if settings.isWanted, !isLink(link) {
             try Files.makeFolder(Files.parent(link))
             try Files.link(template, at: link)
             hasChanged = true
-        } else if !isWanted, isLink(link) {
+        } else if !settings.isWanted, isLink(link) {
             try Files.remove(link)
             hasChanged = true
         }
@@ -54,7 +53,7 @@ extension ServiceManager {
         return isThere
     }
 
-    private func isLink(_ path: String) -> Bool {
+    func isLink(_ path: String) -> Bool {
         var info = stat()
         return lstat(path, &info) == 0
     }
@@ -100,15 +99,20 @@ extension Engine {
     }
 
     private func install(_ vm: VM, fleet: String, _ manager: ServiceManager) async throws -> Bool {
-        var settings = UnitSettings(vm: vm, fleet: fleet, user: nil)
         defer { Checkpoint.pass() }
-        if let user = try allocateUser(vm.name) {
-            settings = UnitSettings(vm: vm, fleet: fleet, user: try await account(vm.name, user))
-            settings.isEmulated = accelerator(for: vm) == .tcg
-            if !settings.isEmulated, let group = groupOfKVM() { settings.groups = [group] }
-        }
+        var user: String?
+        if let number = try allocateUser(vm.name) { user = try await account(vm.name, number) }
+        return try manager.install(unitSettings(of: vm, fleet: fleet, user: user))
+    }
+
+    /// What the unit of a VM has to say; `user` names its account, nil without root.
+    func unitSettings(of vm: VM, fleet: String, user: String?) -> UnitSettings {
+        var settings = UnitSettings(vm: vm, fleet: fleet, user: user)
         settings.disks = layout.root
-        return try manager.install(settings)
+        guard user != nil else { return settings }
+        settings.isEmulated = accelerator(for: vm) == .tcg
+        if !settings.isEmulated, let group = groupOfKVM() { settings.groups = [group] }
+        return settings
     }
 
     /// Root's own group would open more than the device.
@@ -130,6 +134,11 @@ enum UnitAccount {
     static func name(vm: String, user: UInt32) -> String {
         let name = prefix + vm
         return name.utf8.count <= 31 ? name : "\(prefix)\(user)"
+    }
+
+    /// The name that the user of a VM has; where there is none yet, the one that it will have.
+    static func known(vm: String, user: UInt32) -> String {
+        getpwuid(user).map { String(cString: $0.pointee.pw_name) } ?? name(vm: vm, user: user)
     }
 }
 
