@@ -285,10 +285,12 @@ int ml_enter_view(const struct ml_sandbox *s, int new_network, int *step, int *p
         if (own_user(s) < 0) return -1;
     }
     *step = ML_STEP_NAMESPACES;
-    int spaces = (s->nplaces ? CLONE_NEWNS : 0) | (s->own_ipc ? CLONE_NEWIPC : 0) |
+    // Landlock closes files where nobody lets us have mounts of our own.
+    int own_root = s->nplaces && !s->landlock;
+    int spaces = (own_root ? CLONE_NEWNS : 0) | (s->own_ipc ? CLONE_NEWIPC : 0) |
                  (s->own_hostname ? CLONE_NEWUTS : 0) | (new_network ? CLONE_NEWNET : 0);
     if (spaces && unshare(spaces) < 0) return -1;
-    if (!s->nplaces) return 0;
+    if (!own_root) return 0;
     if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) return -1;
     // The folders of the new root are for another user, whoever starts this.
     umask(0022);
