@@ -29,6 +29,47 @@ struct report {
     int error, step, place;
 };
 
+/// Confines this process as it is told and executes the program; returns when something failed.
+static void execute(const struct ml_spawn_options *o, pid_t parent, struct report *failed) {
+    const struct ml_sandbox *s = o->sandbox;
+    failed->step = ML_STEP_OTHER;
+    if (s) {
+        if (ml_enter_view(s, o->new_network, &failed->step, &failed->place) < 0) return;
+        failed->step = ML_STEP_CAPABILITIES;
+        if (ml_seal_capabilities() < 0) return;
+        failed->step = ML_STEP_OTHER;
+    } else if (o->new_network && unshare(CLONE_NEWNET) < 0) {
+        return;
+    }
+    if (o->cwd && chdir(o->cwd) < 0) return;
+    if (o->gid != UINT32_MAX || o->uid != UINT32_MAX) {
+        // Not by glibc's functions: they wait for all threads to follow, and the parent's threads,
+        // which this copy of its memory still lists, are not here to answer.
+        if (syscall(SYS_setgroups, o->ngroups, o->groups) < 0 && errno != EPERM) return;
+        if (o->gid != UINT32_MAX && syscall(SYS_setresgid, o->gid, o->gid, o->gid) < 0) return;
+        if (o->uid != UINT32_MAX && syscall(SYS_setresuid, o->uid, o->uid, o->uid) < 0) return;
+    }
+    if (s) {
+        failed->step = ML_STEP_CAPABILITIES;
+        if (ml_drop_capabilities() < 0 || ml_seal(s) < 0) return;
+        failed->step = ML_STEP_LANDLOCK;
+        if (s->landlock && ml_close_files(s, &failed->place) < 0) return;
+        failed->step = ML_STEP_OTHER;
+    }
+    if (o->pdeathsig) {
+        // After the change of uid: the kernel clears the setting when credentials change.
+        if (prctl(PR_SET_PDEATHSIG, o->pdeathsig) < 0) return;
+        if (getppid() != parent) _exit(126);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    failed->step = ML_STEP_FILTER;
+    if (s && ml_filter(s) < 0) return;
+    failed->step = ML_STEP_EXEC;
+    execve(o->path, o->argv, o->envp);
+}
+
 // Runs in the child between clone and exec: async-signal-safe calls only.
 static void become(const struct ml_spawn_options *o, int report, pid_t parent) {
     const struct ml_sandbox *s = o->sandbox;
@@ -60,41 +101,7 @@ static void become(const struct ml_spawn_options *o, int report, pid_t parent) {
         if (!keep) close(fd);
     }
     if (syscall(SYS_close_range, (unsigned)above, ~0u, CLOSE_RANGE_CLOEXEC) < 0) goto fail;
-    if (s) {
-        if (ml_enter_view(s, o->new_network, &failed.step, &failed.place) < 0) goto fail;
-        failed.step = ML_STEP_CAPABILITIES;
-        if (ml_seal_capabilities() < 0) goto fail;
-        failed.step = ML_STEP_OTHER;
-    } else if (o->new_network && unshare(CLONE_NEWNET) < 0) {
-        goto fail;
-    }
-    if (o->cwd && chdir(o->cwd) < 0) goto fail;
-    if (o->gid != UINT32_MAX || o->uid != UINT32_MAX) {
-        // Not by glibc's functions: they wait for all threads to follow, and the parent's threads,
-        // which this copy of its memory still lists, are not here to answer.
-        if (syscall(SYS_setgroups, o->ngroups, o->groups) < 0 && errno != EPERM) goto fail;
-        if (o->gid != UINT32_MAX && syscall(SYS_setresgid, o->gid, o->gid, o->gid) < 0) goto fail;
-        if (o->uid != UINT32_MAX && syscall(SYS_setresuid, o->uid, o->uid, o->uid) < 0) goto fail;
-    }
-    if (s) {
-        failed.step = ML_STEP_CAPABILITIES;
-        if (ml_drop_capabilities() < 0 || ml_seal(s) < 0) goto fail;
-        failed.step = ML_STEP_LANDLOCK;
-        if (s->landlock && ml_close_files(s, &failed.place) < 0) goto fail;
-        failed.step = ML_STEP_OTHER;
-    }
-    if (o->pdeathsig) {
-        // After the change of uid: the kernel clears the setting when credentials change.
-        if (prctl(PR_SET_PDEATHSIG, o->pdeathsig) < 0) goto fail;
-        if (getppid() != parent) _exit(126);
-    }
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    failed.step = ML_STEP_FILTER;
-    if (s && ml_filter(s) < 0) goto fail;
-    failed.step = ML_STEP_EXEC;
-    execve(o->path, o->argv, o->envp);
+    execute(o, parent, &failed);
 fail:
     failed.error = errno;
     (void)!write(report, &failed, sizeof failed);
@@ -159,6 +166,14 @@ int ml_spawn(const struct ml_spawn_options *o, struct ml_spawn_result *result) {
     }
     result->pidfd = pidfd;
     return (int)pid;
+}
+
+int ml_become(const struct ml_spawn_options *o, struct ml_spawn_result *result) {
+    struct report failed = {0, ML_STEP_OTHER, -1};
+    execute(o, getppid(), &failed);
+    int error = errno;
+    *result = (struct ml_spawn_result){.pidfd = -1, .step = failed.step, .place = failed.place};
+    return -error;
 }
 
 int ml_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0; }

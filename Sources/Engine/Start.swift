@@ -112,13 +112,7 @@ extension Engine {
         defer { for device in devices { close(device) } }
         let shares = try await startKeeper(vm, files)
         defer { if let shares { close(shares) } }
-        var program = Program("/proc/self/exe", ["supervise", name])
-        program.name = "martlet"
-        program.environment = [
-            "MARTLET_ROOT=\(layout.root)", "MARTLET_RUN=\(layout.run)",
-            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-        ]
-        program.folder = "/"
+        var program = supervisorProgram(name)
         // A `user` interface is the hypervisor's own traffic; without one it needs no network.
         program.newNetwork = isRoot && !vm.interfaces.contains { $0.isUser }
         program.user = user

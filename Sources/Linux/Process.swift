@@ -68,24 +68,47 @@ package struct Program: Sendable {
         for fd in Int32(0)...2 where map[fd] == nil { map[fd] = null.raw }
         let pairs = map.sorted { $0.key < $1.key }.map { ml_fd_map(from: $0.value, to: $0.key) }
         var result = ml_spawn_result()
-        let pid = withCStrings([name ?? path] + arguments) { argv in
-            withCStrings(environment ?? Program.ownEnvironment()) { envp in
-                guard let sandbox else { return spawnRaw(argv, envp, pairs, nil, &result) }
-                return sandbox.withRaw { spawnRaw(argv, envp, pairs, $0, &result) }
-            }
-        }
-        guard pid > 0 else {
-            var error = SystemError("start \(path)", -pid)
-            error.step = sandbox?.step(result.step, place: result.place)
-            throw error
-        }
+        let pid = withOptions(pairs) { ml_spawn($0, &result) }
+        guard pid > 0 else { throw failure(-pid, result) }
         return Child(pid: pid, pidfd: result.pidfd)
     }
 
-    private func spawnRaw(
+    /// Puts the program in the place of this process, which keeps its number, its parent and the
+    /// descriptors that are not closed by an `execve`; returns what failed.
+    ///
+    /// `descriptors`, `newSession` and `terminal` do not count. For a process with one thread: no
+    /// other may have a user namespace of its own. After a failure it stays with the walls that
+    /// it had put up by then, so that nothing is left for it but to say so and to end.
+    ///
+    /// The corresponding C function is `execve`.
+    package func become() -> SystemError {
+        var result = ml_spawn_result()
+        let code = withOptions([]) { ml_become($0, &result) }
+        return failure(-code, result)
+    }
+
+    private func failure(_ code: Int32, _ result: ml_spawn_result) -> SystemError {
+        var error = SystemError("start \(path)", code)
+        error.step = sandbox?.step(result.step, place: result.place)
+        return error
+    }
+
+    /// Calls with all of it in the form of C, which lives no longer.
+    private func withOptions(
+        _ pairs: [ml_fd_map], _ body: (UnsafePointer<ml_spawn_options>) -> Int32
+    ) -> Int32 {
+        withCStrings([name ?? path] + arguments) { argv in
+            withCStrings(environment ?? Program.ownEnvironment()) { envp in
+                guard let sandbox else { return withOptions(argv, envp, pairs, nil, body) }
+                return sandbox.withRaw { withOptions(argv, envp, pairs, $0, body) }
+            }
+        }
+    }
+
+    private func withOptions(
         _ argv: [UnsafeMutablePointer<CChar>?], _ envp: [UnsafeMutablePointer<CChar>?],
         _ pairs: [ml_fd_map], _ sandbox: UnsafePointer<ml_sandbox>?,
-        _ result: inout ml_spawn_result
+        _ body: (UnsafePointer<ml_spawn_options>) -> Int32
     ) -> Int32 {
         path.withCString { path in
             withOptionalCString(folder) { folder in
@@ -109,7 +132,7 @@ package struct Program: Sendable {
                                 options.groups = groups.baseAddress
                                 options.ngroups = groups.count
                                 options.sandbox = sandbox
-                                return ml_spawn(&options, &result)
+                                return body(&options)
                             }
                         }
                     }

@@ -21,6 +21,9 @@ package struct Inheritance: Sendable, Equatable {
     static let machineVariable = "MARTLET_TAPS"
     static let sharesVariable = "MARTLET_SHARES"
 
+    /// The variables by which a service manager says what it passes on (sd_listen_fds(3)).
+    package static let managerVariables = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
+
     /// The names under which a service manager keeps them.
     private static let lockName = "lock"
     private static let sharesName = "shares"

@@ -4,9 +4,13 @@ package import Linux
 
 /// The service manager's notification socket (`NOTIFY_SOCKET`, see sd_notify(3)).
 package struct Notify: Sendable {
-    private let path: String?
+    /// The name of its variable.
+    package static let variable = "NOTIFY_SOCKET"
 
-    package init(_ path: String? = environment("NOTIFY_SOCKET")) { self.path = path }
+    /// A file, or after an `@` a name in the network namespace.
+    package let path: String?
+
+    package init(_ path: String? = environment(Notify.variable)) { self.path = path }
 
     /// Whether a service manager listens, or says that it does.
     package var isThere: Bool { path != nil }

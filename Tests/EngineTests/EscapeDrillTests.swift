@@ -210,7 +210,7 @@ struct EscapeDrillTests {
             open: { accelerator: tcg, hardening: { confine: false } }
             """)
         let said = try await world.must("up", "shut", "open").errorText
-        #expect(said.contains("shut: only a unit of systemd holds Nice=5"), "\(said)")
+        #expect(said.contains("shut: only a unit of the host's systemd holds Nice=5"), "\(said)")
         func rows(_ name: String) async throws -> [String: (holds: Bool?, detail: String)] {
             let text = try await world.must("status", "--security", name, "--json").standardOutput
             let rows = try JSONValue(parsing: text)["rows"]?.elements ?? []

@@ -52,6 +52,11 @@ struct ml_spawn_result {
 /// Starts a process. Returns the pid, or -errno (a failing execve included).
 int ml_spawn(const struct ml_spawn_options *o, struct ml_spawn_result *result);
 
+/// Confines this process, which must have one thread, and executes the program in its place: what
+/// is said of descriptors, session and terminal does not count. Returns -errno when something failed;
+/// what was done until then is not taken back.
+int ml_become(const struct ml_spawn_options *o, struct ml_spawn_result *result);
+
 /// Routes the signals into a pipe; returns its read end or -errno. Call once, first thing in main.
 int ml_signal_pipe(const int *signals, int count);
 

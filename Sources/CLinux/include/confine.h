@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The confinement of a child: what `ml_spawn` makes of it before it executes the program.
+// What `ml_spawn` makes of a child, or `ml_become` of the process itself, before the program is executed.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -51,6 +51,18 @@ extension Engine {
         return Set(folders).sorted()
     }
 
+    /// The command line of a supervisor, without its descriptors.
+    func supervisorProgram(_ name: String) -> Program {
+        var program = Program("/proc/self/exe", ["supervise", name])
+        program.name = "martlet"
+        program.environment = [
+            "MARTLET_ROOT=\(layout.root)", "MARTLET_RUN=\(layout.run)",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        ]
+        program.folder = "/"
+        return program
+    }
+
     /// Starts a supervisor, confined as its view says.
     ///
     /// Where the kernel lets nobody without privilege have a root of his own, Landlock closes the
@@ -64,6 +76,23 @@ extension Engine {
                 program, log: files.supervisorLog, taps: taps, shares: shares)
         }
         guard let view = try processView(vm, files) else { return try await start(program) }
+        var program = try putWalls(around: program, view, vm, files)
+        let groups = joinLimits(of: vm, view.limits)
+        defer { for group in groups { close(group) } }
+        program.sandbox?.controlGroups = groups
+        while true {
+            do {
+                return try await start(program)
+            } catch StartError.system(let error) {
+                program = try fewerWalls(program, after: error, vm)
+            }
+        }
+    }
+
+    /// A program with all walls of a view around it.
+    func putWalls(
+        around program: Program, _ view: ProcessView, _ vm: VM, _ files: VMLayout
+    ) throws -> Program {
         var program = program
         program.path = try Self.executable()
         var confined: Confined
@@ -73,36 +102,40 @@ extension Engine {
             throw LifecycleError.cannotConfine(vm: vm.name, reason: error.description)
         }
         warnOfSettings(confined.notHeld, vm)
-        let groups = joinLimits(of: vm, view.limits)
-        defer { for group in groups { close(group) } }
-        confined.sandbox.controlGroups = groups
         confined.sandbox.ownUser = !isRoot
         confined.sandbox.deviceOwner = program.user
         program.groups = []
         program.newNetwork = confined.newNetwork
         program.sandbox = confined.sandbox
-        while true {
-            do {
-                return try await start(program)
-            } catch StartError.system(let error) {
-                guard let step = error.step, !step.isExecution else {
-                    throw StartError.system(error)
-                }
-                guard !isRoot, let less = program.sandbox?.withLess(than: step, error) else {
-                    throw LifecycleError.cannotConfine(
-                        vm: vm.name, reason: "cannot \(step.text): \(error.reason)")
-                }
-                program.sandbox = less
-                program.newNetwork = false
-            }
+        return program
+    }
+
+    /// The program with what is left when this kernel forbids a wall to somebody without privilege;
+    /// an error where nothing may take its place.
+    func fewerWalls(
+        _ program: Program, after error: SystemError, _ vm: VM
+    ) throws -> Program {
+        guard let step = error.step, !step.isExecution else { throw StartError.system(error) }
+        guard !isRoot, let less = program.sandbox?.withLess(than: step, error) else {
+            throw LifecycleError.cannotConfine(
+                vm: vm.name, reason: "cannot \(step.text): \(error.reason)")
         }
+        var program = program
+        program.sandbox = less
+        program.newNetwork = false
+        return program
     }
 
     private func warnOfSettings(_ settings: [ProcessView.Setting], _ vm: VM) {
         guard !settings.isEmpty else { return }
         let names = settings.map { "\($0.name)=\($0.value)" }.joined(separator: ", ")
-        reporter.warning("\(vm.name): only a unit of systemd holds \(names)")
+        reporter.warning("\(vm.name): \(ProcessView.Setting.holder) holds \(names)")
     }
+}
+
+extension ProcessView.Setting {
+    /// Who holds what the launcher cannot.
+    static let holder = "only a unit of the host's systemd"
 }
 
 extension Sandbox {

@@ -73,12 +73,13 @@ extension Engine {
         of vm: VM, _ files: VMLayout, _ judge: SecurityJudge
     ) -> [SecurityReport.Row] {
         guard case .custom = vm.hardening.confine,
-            judge.facts.groups?.contains(".service\n") != true,
+            // Of units those of the host's systemd alone hold them.
+            !isRoot || judge.facts.groups?.contains(".service\n") != true,
             let view = try? processView(vm, files),
             let confined = try? Confined(view, stage: files.run)
         else { return [] }
         return confined.notHeld.map {
-            judge.row($0.name, false, "\($0.value): only a unit of systemd holds it")
+            judge.row($0.name, false, "\($0.value): \(ProcessView.Setting.holder) holds it")
         }
     }
 

@@ -2,7 +2,8 @@
 import CLinux
 import Glibc
 
-/// What a program may see and do when it is started confined; `Program.spawn` carries it out.
+/// What a program may see and do when it is started confined; `Program.spawn` and
+/// `Program.become` carry it out.
 ///
 /// Nothing of it is optional: what the kernel refuses is an error that names the step, and the
 /// program is not started.
