@@ -18,6 +18,12 @@ extension ServiceManager {
         "\(folder)/\(ServiceManager.target).wants/\(ServiceManager.unit(vm))"
     }
 
+    /// The link that starts the target of all VMs with a user's own manager; a host's is enabled by
+    /// the package.
+    private var targetWish: String? {
+        kind == .user ? "\(folder)/default.target.wants/\(ServiceManager.target)" : nil
+    }
+
     /// Writes a VM's settings, and whether it starts with its host; tells whether anything changed.
     func install(_ settings: UnitSettings) throws -> Bool {
         let name = settings.vm.name
@@ -32,6 +38,11 @@ extension ServiceManager {
         if settings.isWanted, !isLink(link) {
             try Files.makeFolder(Files.parent(link))
             try Files.link(template, at: link)
+            // Only with a new wish: who has disabled the target since then has meant it.
+            if let path = targetWish, !isLink(path) {
+                try Files.makeFolder(Files.parent(path))
+                try Files.link("\(Files.parent(template))/\(ServiceManager.target)", at: path)
+            }
             hasChanged = true
         } else if !settings.isWanted, isLink(link) {
             try Files.remove(link)
