@@ -208,6 +208,7 @@ extension Engine {
         if changed.contains(where: { $0.hasPrefix("limits") }) {
             if let manager = try services(for: vm.name) {
                 try await declareUnit(vm.name, manager)
+                try await manager.limit(vm, disks: layout.root)
             } else {
                 changeLimits(of: vm, files)
             }

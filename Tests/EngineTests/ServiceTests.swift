@@ -200,7 +200,8 @@ struct ServiceTests {
         #expect(Files.exists(own))
         #expect(!Files.exists("\(folder)/default.target.wants"))
         // What starts the VMs of a user is the user's own to enable, and nobody else does it.
-        let users = ServiceManager(kind: .user, folder: folder, template: "/usr/lib/user/m@.service")
+        let users = ServiceManager(
+            kind: .user, folder: folder, template: "/usr/lib/user/m@.service")
         let wanted = UnitSettings(vm: VM(name: "web"), fleet: "home", user: nil)
         let target = "\(folder)/default.target.wants/microvms.target"
         #expect(try users.install(wanted))

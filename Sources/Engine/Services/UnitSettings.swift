@@ -28,12 +28,13 @@ struct UnitSettings: Equatable {
         lines += ["", "[Service]"]
         if let user { lines += ["User=\(user)", "Group=\(user)"] }
         if !groups.isEmpty { lines.append("SupplementaryGroups=\(groups.joined(separator: " "))") }
-        lines += limits
+        lines += UnitSettings.limits(of: vm, disks: disks)
         if user != nil { lines += walls }
         return lines.joined(separator: "\n") + "\n"
     }
 
-    private var limits: [String] {
+    /// The limits of a VM; `disks` is a folder on the disk that `limits.io` is about.
+    static func limits(of vm: VM, disks: String) -> [String] {
         let limits = vm.limits
         var lines = [
             "MemoryMax=\(vm.memory.max.bytes + limits.memoryOverhead.bytes)",

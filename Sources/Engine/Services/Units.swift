@@ -51,6 +51,18 @@ extension ServiceManager {
         return hasChanged
     }
 
+    /// Sets the limits of a unit that runs: a reload alone leaves those that it was started with.
+    ///
+    /// What this writes holds until the host's next start; the VM's own settings come after it.
+    func limit(_ vm: VM, disks: String) async throws {
+        // Those that are not declared any more are taken away.
+        let none = ["CPUQuota=", "IOReadBandwidthMax=", "IOWriteBandwidthMax="]
+        let unit = ServiceManager.unit(vm.name)
+        try await call(
+            "limit \(unit)",
+            ["set-property", "--runtime", unit] + none + UnitSettings.limits(of: vm, disks: disks))
+    }
+
     /// Removes what `install` made; tells whether there was anything.
     func uninstall(_ vm: String) throws -> Bool {
         let paths = [settings(vm), shareSettings(vm)]
