@@ -32,7 +32,7 @@ test-faults:
 # of real guests, volumes, modes, hardening, snapshots and upgrades in them, images built twice,
 # random faults, fuzzing, a boot soak, hosts with systemd.
 test-full: test build
-	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests|FourGuestTests'
+	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests|FourGuestTests|RestartTests|anotherAddress'
 	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SecretDrillTests|SnapshotGuestTests|HardeningGuestTests|isSnapshotted'
 	MARTLET_FAULTS=50 scripts/test --skip-build --filter FaultCampaign
 	scripts/fuzz 600

@@ -13,9 +13,12 @@ import Testing
 struct RestartTests {
     let martlet: Martlet
 
+    /// Each boot takes half a minute of one CPU: those that a stand-in shows as well are left for then.
+    private let isFull = environment("MARTLET_TESTS") == "full"
+
     init() throws { martlet = try #require(BootedGuest.martlet) }
 
-    /// One test, for each step stands on the one before, and each boot takes seconds.
+    /// One test, for each step stands on the one before.
     @Test func dataSurvivesEveryEnd() async throws {
         _ = try await martlet.inGuest("echo kept >/var/mark && sync")
         let shares = try GuestShares(martlet)
@@ -35,29 +38,19 @@ struct RestartTests {
         #expect(size > 1_900_000_000)
 
         try await shares.check()
-        try await shares.killDaemon { why, isSo in try await until(why, isSo) }
+        if isFull { try await shares.killDaemon { why, isSo in try await until(why, isSo) } }
 
         // The hypervisor is killed: its supervisor starts it again.
-        var pid = Int32(try #require(try await martlet.listed()["pid"]?.integer))
+        let pid = Int32(try #require(try await martlet.listed()["pid"]?.integer))
         kill(pid, SIGKILL)
         try await until("it is back") {
             let listed = try await martlet.listed()
-            return listed["restarts"] == 2 && listed["state"] == "running"
+            return listed["restarts"] == (isFull ? 2 : 1) && listed["state"] == "running"
         }
         #expect(try await martlet.inGuest("cat /srv/rw/from-host") == "host")
         #expect(try await martlet.inGuest("cat /var/mark") == "kept")
 
-        // The supervisor is killed: its hypervisor dies with it, and the list says so at once.
-        pid = Int32(try #require(try await martlet.listed()["pid"]?.integer))
-        let record = try JSONValue(
-            parsing: try Files.readText(martlet.root + "/vms/guest/logs/run.json"))
-        kill(Int32(try #require(record["supervisorPid"]?.integer)), SIGKILL)
-        try await until("its hypervisor is gone") { kill(pid, 0) != 0 }
-        let dead = try await martlet.listed()
-        #expect(dead["state"] == "failed")
-        #expect(dead["reason"] == "the supervisor was killed")
-        #expect(try await martlet("up").exit == .code(0))
-        #expect(try await martlet.inGuest("cat /var/mark /srv/rw/from-host") == "kept\nhost")
+        if isFull { try await killSupervisor() }
 
         // Stopped on request it is stopped, and nothing is left.
         let stop = try await martlet("stop", "guest", "--json")
@@ -67,6 +60,20 @@ struct RestartTests {
         #expect(try await martlet.listed()["state"] == "stopped")
         #expect(!Files.exists(martlet.run + "/guest"))
         try shares.expectNothing()
+    }
+
+    /// The supervisor is killed: its hypervisor dies with it, and the list says so at once.
+    private func killSupervisor() async throws {
+        let pid = Int32(try #require(try await martlet.listed()["pid"]?.integer))
+        let record = try JSONValue(
+            parsing: try Files.readText(martlet.root + "/vms/guest/logs/run.json"))
+        kill(Int32(try #require(record["supervisorPid"]?.integer)), SIGKILL)
+        try await until("its hypervisor is gone") { kill(pid, 0) != 0 }
+        let dead = try await martlet.listed()
+        #expect(dead["state"] == "failed")
+        #expect(dead["reason"] == "the supervisor was killed")
+        #expect(try await martlet("up").exit == .code(0))
+        #expect(try await martlet.inGuest("cat /var/mark /srv/rw/from-host") == "kept\nhost")
     }
 
     /// Looks again and again until it is so, for as long as two slow boots take.
