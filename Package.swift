@@ -44,7 +44,7 @@ let package = Package(
             "Engine", "Planning", "Images", "Hypervisors", "Networking", "Secrets", "Storage",
             "Supervisor", "Fleets", "Linux"),
         room("Supervisor", "Hypervisors", "Fleets", "Linux"),
-        room("Images", "Fleets", "Linux", plugins: ["GuestPrograms"]),
+        room("Images", "Fleets", "Linux", "CStorage", plugins: ["GuestPrograms"]),
         .plugin(name: "GuestPrograms", capability: .buildTool()),
         room("Hypervisors", "Fleets", "Linux"),
         room("Networking", "Fleets", "Linux", "CNftables"),

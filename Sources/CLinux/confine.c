@@ -372,3 +372,13 @@ int ml_filter(const struct ml_sandbox *s) {
     } program = {(unsigned short)(s->filter_size / 8), s->filter};
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
 }
+
+int ml_open_below(int root, const char *path, int no_links) {
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC | O_DIRECTORY, .resolve = RESOLVE_IN_ROOT};
+    if (no_links) how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+    int fd;
+    // EAGAIN: something was renamed meanwhile, and the kernel could not be sure.
+    do fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+    while (fd < 0 && errno == EAGAIN);
+    return fd < 0 ? -errno : fd;
+}

@@ -52,7 +52,7 @@ package struct Builder: Sendable {
     /// is read, and what is damaged counts as missing.
     package func ensure(
         _ names: [String], recipes: [ImageRecipe], refresh: Bool = false, verify: Bool = false,
-        progress: @Sendable (BuildProgress) -> Void = { _ in }
+        progress: @escaping @Sendable (BuildProgress) -> Void = { _ in }
     ) async throws -> [String: ImageManifest] {
         var result: [String: ImageManifest] = [:]
         var fresh: Set<String> = []
@@ -106,7 +106,7 @@ package struct Builder: Sendable {
     private func ensure(
         _ layer: LayerRecipe, _ key: String, on parents: [ImageManifest.Layer],
         for image: String, reuse: Bool, verify: Bool,
-        progress: @Sendable (BuildProgress) -> Void
+        progress: @escaping @Sendable (BuildProgress) -> Void
     ) async throws -> LayerRecord {
         var reuse = reuse
         if reuse, let record = cached(key) {
@@ -153,12 +153,13 @@ package struct Builder: Sendable {
 
     private func build(
         _ layer: LayerRecipe, _ key: String, on parents: [ImageManifest.Layer],
-        progress: @Sendable (BuildProgress) -> Void
+        progress: @escaping @Sendable (BuildProgress) -> Void
     ) async throws -> LayerRecord {
         try Files.makeFolder(store.debs)
         try WorkFolder.sweep(store.root)
         let work = try WorkFolder.make(store.root)
         do {
+            try await prepareSources(layer, in: work.path, progress: progress)
             try await run(layer, key, on: parents, in: work.path, progress: progress)
             let boot = parents.isEmpty ? try await takeKernel(from: work.path) : nil
             let packed = try await store.take("\(work.path)/layer.erofs", .erofs)
@@ -171,7 +172,7 @@ package struct Builder: Sendable {
                 layer: .init(
                     digest: packed.digest, bytes: packed.bytes,
                     check: try Builder.check(try Files.readText("\(work.path)/verity"))),
-                packages: packages, boot: boot)
+                packages: packages, boot: boot, sources: layer.sources.map(\.digest))
             try Files.makeFolder("\(store.root)/cache/recipes")
             try Files.write(store.recipeFile(key), record.json.text(pretty: true) + "\n")
             try work.remove()
@@ -203,7 +204,7 @@ package struct Builder: Sendable {
 
     private func run(
         _ layer: LayerRecipe, _ key: String, on parents: [ImageManifest.Layer], in work: String,
-        progress: @Sendable (BuildProgress) -> Void
+        progress: @escaping @Sendable (BuildProgress) -> Void
     ) async throws {
         for (name, package) in Builder.tools { _ = try tool(name, package: package) }
         try Files.makeFolder("\(work)/files")
@@ -222,12 +223,12 @@ package struct Builder: Sendable {
         let groups = [uuid[0..<8], uuid[8..<12], uuid[12..<16], uuid[16..<20], uuid[20..<32]]
         program.environment = [
             "PATH=\(environment("PATH") ?? "/usr/bin:/bin"):/usr/sbin:/sbin", "WORK=\(work)",
-            "DEBS=\(store.debs)", "SOURCE=\(mirror ?? "")",
+            "DEBS=\(store.debs)", "WHEELS=\(store.sources)", "SOURCE=\(mirror ?? "")",
             "PARENTS=" + parents.map { store.part($0.digest, .erofs) }.joined(separator: ":"),
             "UUID=" + groups.map { String($0) }.joined(separator: "-"),
         ]
         // A proxy is how packages come in on many hosts.
-        for name in ["http_proxy", "https_proxy", "no_proxy"] {
+        for name in ["http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "PIP_INDEX_URL"] {
             if let value = environment(name) { program.environment?.append("\(name)=\(value)") }
         }
         let lifeline = try Pipe().split()
@@ -237,8 +238,8 @@ package struct Builder: Sendable {
         }
         program.descriptors[3] = lifeline.reader
         let image = layer.image
-        let result = try await withoutActuallyEscaping(progress) { progress in
-            try await program.capture { progress(BuildProgress(image: image, step: $0)) }
+        let result = try await program.capture {
+            progress(BuildProgress(image: image, step: $0))
         }
         guard result.exit.isSuccess else {
             let steps = result.errorText.split(separator: "\n")

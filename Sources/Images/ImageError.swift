@@ -13,6 +13,12 @@ package enum ImageError: Error, Equatable, CustomStringConvertible {
     case notRoot(image: String)
     /// A package that the archive does not have; the caller adds file and line.
     case unknownPackage(String, image: String)
+    /// A source has no file for this host's architecture.
+    case noPin(image: String, source: String, architecture: String)
+    case notFetched(image: String, source: String, reason: String)
+    case wrongDigest(image: String, source: String, expected: String, found: String)
+    /// An archive that is damaged, hostile or not what the recipe says.
+    case badSource(image: String, source: String, reason: String)
     case noSpace(path: String)
     case failed(image: String, step: String, output: String)
     case badKernel(String)
@@ -40,6 +46,15 @@ package enum ImageError: Error, Equatable, CustomStringConvertible {
                 + "systems and keeps the owners of files"
         case .unknownPackage(let package, let image):
             "image '\(image)': Debian has no package '\(package)'"
+        case .noPin(let image, let source, let architecture):
+            "image '\(image)': \(source) has no file for \(architecture), which this host is"
+        case .notFetched(let image, let source, let reason):
+            "image '\(image)': \(source) could not be fetched: \(reason)"
+        case .wrongDigest(let image, let source, let expected, let found):
+            "image '\(image)': \(source) is not what it should be: its SHA-256 is \(found), and the "
+                + "recipe says \(expected); nothing of it is kept"
+        case .badSource(let image, let source, let reason):
+            "image '\(image)': \(source) cannot be used: \(reason)"
         case .noSpace(let path):
             "no space left on the disk that holds \(path): free some, or run 'martlet prune'"
         case .failed(let image, let step, let output):

@@ -21,6 +21,7 @@ package struct BootFiles: Sendable, Equatable {
 ///     images/names/<name>                          the digest of the image of that name
 ///     cache/recipes/<key>.json                     which layer a recipe gave
 ///     cache/debs/                                  downloaded packages
+///     cache/sources/<sha256>                       archives and the like, and folders of wheels
 ///     quarantine/                                  what could not be loaded
 package struct ImageStore: Sendable {
     package let root: String
@@ -37,6 +38,7 @@ package struct ImageStore: Sendable {
     private func nameFile(_ name: String) -> String { "\(root)/images/names/\(name)" }
     func recipeFile(_ key: String) -> String { "\(root)/cache/recipes/\(key).json" }
     var debs: String { "\(root)/cache/debs" }
+    var sources: String { "\(root)/cache/sources" }
 
     /// The files to start a VM from.
     package func bootFiles(_ image: ImageManifest) -> BootFiles {
@@ -300,6 +302,10 @@ package struct ImageStore: Sendable {
             let digest = String(file.prefix { $0 != "." })
             if parts.contains(digest) || modules.contains(digest) { continue }
             freed += try removeCounted("\(root)/layers/\(file)")
+        }
+        let files = Set(records.flatMap(\.record.sources))
+        for file in try Files.list(sources) where !files.contains(file) {
+            freed += try removeCounted("\(sources)/\(file)")
         }
         let packages = Set(kept.flatMap { $0.packages.map { "\($0.key)_\($0.value)" } })
         for file in try Files.list(debs) where file.hasSuffix(".deb") {

@@ -21,6 +21,8 @@ package struct LayerRecipe: Sendable, Equatable {
     package var image: String
     package var packages: [String]
     package var files: [File]
+    /// What comes from elsewhere, in the order in which it is put into the image.
+    package var sources: [Source] = []
     /// Shell scripts that run in the image at the end, one after the other.
     package var run: [String]
 
@@ -80,6 +82,7 @@ extension LayerRecipe {
 
     private init(_ recipe: ImageRecipe) throws(ImageError) {
         self.init(image: recipe.name, packages: recipe.packages, run: recipe.run)
+        sources = try LayerRecipe.sources(of: recipe)
         for (path, file) in recipe.files.sorted(by: { $0.key < $1.key }) {
             let content: [UInt8]
             do {

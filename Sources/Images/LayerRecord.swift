@@ -18,11 +18,16 @@ struct LayerRecord: Equatable {
     /// Every Debian package of the chain up to this layer, and its version.
     let packages: [String: String]
     let boot: Boot?
+    /// The names of its sources in `cache/sources`.
+    let sources: [String]
 
-    init(layer: ImageManifest.Layer, packages: [String: String], boot: Boot?) {
+    init(
+        layer: ImageManifest.Layer, packages: [String: String], boot: Boot?, sources: [String] = []
+    ) {
         self.layer = layer
         self.packages = packages
         self.boot = boot
+        self.sources = sources
     }
 
     /// Reads a record; nil when there is none or it is damaged: then the layer is built again.
@@ -34,6 +39,7 @@ struct LayerRecord: Equatable {
         self.layer = layer
         self.packages = Dictionary(
             packages.members.map { ($0.key, $0.value.string ?? "") }, uniquingKeysWith: { $1 })
+        sources = (json["sources"]?.elements ?? []).compactMap(\.string)
         if let boot = json["boot"], let kernel = boot["kernel"]?.string,
             let modules = boot["modules"]?.string, isDigest(kernel), isDigest(modules),
             let package = boot["package"]?.string, let version = boot["version"]?.string
@@ -57,6 +63,9 @@ struct LayerRecord: Equatable {
         }
         let list = packages.sorted { $0.key < $1.key }
         members.append(.init("packages", .object(list.map { .init($0.key, .string($0.value)) })))
+        if !sources.isEmpty {
+            members.append(.init("sources", .array(sources.map(JSONValue.string))))
+        }
         return .object(members)
     }
 }
@@ -64,11 +73,12 @@ struct LayerRecord: Equatable {
 extension LayerRecipe {
     /// What decides the content of a layer, short of the packages' versions.
     ///
-    /// That is the script, the files and the layer below. `mirror` is where packages come from; nil for mmdebstrap's own choice.
+    /// That is the script, the files, the sources' digests and the layer below. `mirror` is where packages come from; nil for mmdebstrap's own choice.
     func key(above parent: String?, mirror: String?) -> String {
         var lines = ["martlet-layer 2", parent ?? "-", mirror ?? "-"]
         lines.append(SHA256.hex(LayerSteps.render(steps(hasParent: parent != nil)).utf8))
         lines += files.map { SHA256.hex($0.content) }
+        lines += sources.map { SHA256.hex($0.identity.utf8) }
         // The lowest layer brings the kernel.
         if parent == nil { lines += Kernel.rootModules + ["-"] + Kernel.laterModules }
         return SHA256.hex(lines.joined(separator: "\n").utf8)

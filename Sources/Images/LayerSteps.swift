@@ -11,7 +11,7 @@ package struct Step: Sendable, Equatable {
 ///
 /// The steps form one shell script that runs in namespaces of its own: whatever ends it, its
 /// mounts and processes end with it. It finds its paths in the environment: WORK (a fresh folder),
-/// DEBS (downloaded packages, kept), PARENTS (files of the layers below, the lowest first,
+/// DEBS (downloaded packages, kept), WHEELS (the same for Python), PARENTS (files of the layers below, the lowest first,
 /// separated by colons), SOURCE (a mirror's address, or empty for mmdebstrap's own).
 package enum LayerSteps {
     /// The Debian release of the guest's programs, and the one that its kernel comes from: the
@@ -50,14 +50,15 @@ package enum LayerSteps {
 
     /// A layer on top of others: an overlay records what its packages, files and scripts change.
     package static func delta(_ recipe: LayerRecipe) -> [Step] {
-        [
+        let packages = Set(recipe.packages + LayerSteps.packages(for: recipe.sources))
+        return [
             Step(title: "stacking the layers below", script: stack),
             Step(title: "preparing the tree", script: openState),
             enter,
+        ] + openSources(recipe) + [
             Step(
-                title: "installing \(recipe.packages.count) packages",
-                script: install(recipe.packages)),
-        ] + configure(recipe) + [
+                title: "installing \(packages.count) packages", script: install(Array(packages)))
+        ] + putSources(recipe) + configure(recipe) + [
             Step(title: "cleaning up", script: clean + "\n" + closeState),
             pack(from: "$WORK/upper"),
         ]

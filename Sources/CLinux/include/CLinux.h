@@ -127,3 +127,8 @@ int ml_punch_hole(int file, int64_t offset, int64_t length);
 
 /// statfs. Returns 1 when a path is on tmpfs or ramfs, 0 when not, or -errno.
 int ml_is_in_memory(const char *path);
+
+/// openat2: opens the folder `path` below the folder `root`, which nothing leads out of. Symbolic
+/// links are followed as if `root` were `/`, or with `no_links` refused (ELOOP); `..` stays below
+/// it, too. Returns a descriptor (O_PATH) or -errno.
+int ml_open_below(int root, const char *path, int no_links);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Libraries that only backups need, loaded when a backup is made or read: linked, they would cost
-// every start of martlet as much time as all the rest of it.
+// Libraries that only backups and the sources of images need, loaded when one is made or read:
+// linked, they would cost every start of martlet as much time as all the rest of it.
 #pragma once
 #include <archive.h>
 #include <archive_entry.h>
@@ -19,7 +19,12 @@
     X(archive_entry_new) X(archive_entry_free) X(archive_entry_pathname) \
     X(archive_entry_set_pathname) X(archive_entry_size) X(archive_entry_set_size) \
     X(archive_entry_filetype) X(archive_entry_set_filetype) X(archive_entry_set_perm) \
-    X(archive_entry_set_mtime) X(archive_entry_sparse_add_entry)
+    X(archive_entry_set_mtime) X(archive_entry_sparse_add_entry) \
+    X(archive_read_support_filter_gzip) X(archive_read_support_filter_xz) \
+    X(archive_read_support_filter_bzip2) X(archive_read_support_format_zip) \
+    X(archive_read_open_filename) X(archive_entry_hardlink) X(archive_entry_symlink) \
+    X(archive_entry_perm) X(archive_entry_uid) X(archive_entry_gid) \
+    X(archive_entry_xattr_reset) X(archive_entry_xattr_next)
 
 #define ML_NBD_FUNCTIONS(X) \
     X(nbd_create) X(nbd_close) X(nbd_get_error) X(nbd_set_export_name) X(nbd_add_meta_context) \
@@ -44,4 +49,4 @@ const struct ml_nbd *_Nullable ml_nbd(void);
 const struct ml_zstd *_Nullable ml_zstd(void);
 
 /// Macros of archive.h that Swift does not see.
-enum { ml_archive_regular = AE_IFREG };
+enum { ml_archive_regular = AE_IFREG, ml_archive_folder = AE_IFDIR, ml_archive_link = AE_IFLNK };

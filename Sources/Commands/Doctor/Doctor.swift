@@ -47,6 +47,7 @@ struct Doctor {
         ("qemu-img", "qemu-utils", "makes and grows disks"),
         ("mkfs.ext4", "e2fsprogs", "makes the file system of data volumes"),
         ("mmdebstrap", "mmdebstrap", "builds images from Debian packages"),
+        ("curl", "curl", "fetches the sources of images"),
         ("mkfs.erofs", "erofs-utils", "packs images"),
         ("ssh", "openssh-client", "enters guests"),
         ("ssh-keygen", "openssh-client", "makes their keys"),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// How an image is made: packages on top of another image, an OCI image, or a foreign disk.
+/// How an image is made: packages and sources on top of another image, an OCI image, or a foreign disk.
 package struct ImageRecipe: Record {
     package var name = ""
     package var from: String?
     package var packages: [String] = []
+    package var sources: [ImageSource] = []
     package var files: [String: ImageFile] = [:]
     package var run: [String] = []
     package var oci: String?
@@ -22,6 +23,7 @@ package struct ImageRecipe: Record {
             "from", &from, "The image to build on: a built-in (core, docker, dev) or another entry."
         )
         key("packages", &packages, "Debian packages to install.")
+        key("sources", &sources, "Archives, programs and packages from elsewhere, by digest.")
         key("files", &files, "Files to write: path to text, or to { source, mode }.")
         key("run", &run, "Shell commands to run in the image at the end.")
         key("oci", &oci, "An OCI image to run as a service inside the core image.")
@@ -30,11 +32,12 @@ package struct ImageRecipe: Record {
     }
 
     package mutating func finish(_ scope: Scope) {
-        let sources = [from, oci, disk].compactMap { $0 }.count
-        if sources > 1 { scope.fail("only one of 'from', 'oci' and 'disk' can be the source") }
-        if disk != nil, !(packages.isEmpty && files.isEmpty && run.isEmpty) {
+        let grounds = [from, oci, disk].compactMap { $0 }.count
+        if grounds > 1 { scope.fail("only one of 'from', 'oci' and 'disk' can be the source") }
+        if disk != nil, !(packages.isEmpty && sources.isEmpty && files.isEmpty && run.isEmpty) {
             scope.fail(
-                "a foreign disk is booted as it is: 'packages', 'files' and 'run' need 'from'")
+                "a foreign disk is booted as it is: 'packages', 'sources', 'files' and 'run' need "
+                    + "'from'")
         }
         if firmware == .direct, disk != nil {
             scope.fail("a foreign disk brings its own kernel and boots with 'firmware: uefi'")

@@ -28,6 +28,7 @@ extension Validator {
                 base, at + ["packages", .index(index)],
                 "'\(package)' is no name of a Debian package: a-z, 0-9, '+', '-', '.'")
         }
+        checkSources(recipe, base, at)
         for path in recipe.files.keys.sorted() {
             if let problem = unusable(path, below: ["/proc", "/sys", "/dev", "/run", "/tmp"]) {
                 places.fail(base, at + ["files", .key(path)], problem)
