@@ -29,11 +29,11 @@ test-faults:
 	MARTLET_FAULTS=500 scripts/test --filter FaultCampaign
 
 # Also what takes long, one after the other: real guests killed at every step, four slots and a LAN
-# of real guests, volumes, modes, hardening, snapshots and upgrades in them, images built twice,
+# of real guests, services, volumes, modes, hardening, snapshots and upgrades in them, images built twice,
 # random faults, fuzzing, a boot soak, hosts with systemd.
 test-full: test build
 	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests|FourGuestTests|RestartTests|anotherAddress'
-	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SecretDrillTests|SnapshotGuestTests|HardeningGuestTests|isSnapshotted'
+	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SecretDrillTests|SnapshotGuestTests|HardeningGuestTests|ServiceGuestTests|isSnapshotted'
 	MARTLET_FAULTS=50 scripts/test --skip-build --filter FaultCampaign
 	scripts/fuzz 600
 	scripts/bench soak 100
@@ -69,6 +69,7 @@ install:
 docs:
 	swift build
 	.build/debug/martlet __manual markdown > docs/commands.md
+	.build/debug/martlet __manual services > docs/services.md
 
 clean:
 	rm -rf .build

@@ -52,7 +52,8 @@ let package = Package(
         room("Secrets", "Fleets", "Linux", "CCrypto"),
         room("Planning", "Fleets"),
         room("Imports", "Fleets", "CExpat"),
-        room("Fleets", "CYaml"),
+        room("Fleets", "CYaml", plugins: ["CatalogueFiles"]),
+        .plugin(name: "CatalogueFiles", capability: .buildTool()),
         // Tests hash images and backups, for which unoptimised code takes a hundred times as long.
         room(
             "Linux", "CLinux", "CCrypto", "CSeccomp",

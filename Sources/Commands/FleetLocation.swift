@@ -33,6 +33,9 @@ struct FleetLocation: Sendable {
         }
         var sources = FleetFile.Sources { try Files.read($0, limit: 64 << 20) }
         sources.directory = Files.workingFolder()
+        let services = ServiceFolder(beside: path)
+        sources.services = try services.names + Catalogue.ids
+        sources.service = { try services.document($0) ?? Catalogue.document($0) }
         if let overrides { sources.overrides = try documents(in: overrides) }
         sources.overrides.merge(adding) { $1 }
         return FleetFile.load(path, from: sources)
@@ -59,6 +62,31 @@ struct FleetLocation: Sendable {
             documents[String(name.dropLast(5))] = .init(path: path, bytes: try Files.read(path))
         }
         return documents
+    }
+}
+
+/// The services of somebody's own: the files of the folder `catalogue` beside the fleet file.
+struct ServiceFolder {
+    let path: String
+
+    init(beside fleet: String) {
+        let folder = Files.parent(fleet)
+        path = fleet.contains("/") && folder != "." ? folder + "/catalogue" : "catalogue"
+    }
+
+    var names: [String] {
+        get throws {
+            guard Files.exists(path) else { return [] }
+            return try Files.list(path).filter { $0.hasSuffix(".yaml") }
+                .map { String($0.dropLast(5)) }.sorted()
+        }
+    }
+
+    /// The file of a service; nil when the folder has none of that name, which must be a plain one.
+    func document(_ name: String) throws -> FleetFile.Document? {
+        let file = "\(path)/\(name).yaml"
+        guard Files.exists(file) else { return nil }
+        return .init(path: file, bytes: try Files.read(file, limit: 8 << 20))
     }
 }
 

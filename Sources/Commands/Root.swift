@@ -41,7 +41,9 @@ extension Commands {
                     ConsoleVerbs.logs, RunVerb.command,
                     PasswdVerb.command, SecretVerbs.secret, AccessVerbs.connect,
                 ]),
-            .init("IMAGES", [ImageVerbs.build, ImageVerbs.images, ImageVerbs.image]),
+            .init(
+                "IMAGES",
+                [ImageVerbs.build, ImageVerbs.images, ImageVerbs.image, CatalogueVerbs.command]),
             .init(
                 "STATE",
                 [

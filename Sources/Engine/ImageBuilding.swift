@@ -23,7 +23,7 @@ extension Engine {
             recipe.name = imageName(of: vm)
             return recipe
         }
-        return fleet.images + inline
+        return fleet.images + fleet.serviceImages + inline
     }
 
     /// The image of a VM as far as it is known without building anything.
@@ -94,7 +94,7 @@ extension Engine {
         var digests: [String: String] = [:]
         var failures: [String: any Error] = [:]
         var vms = fleet.vms.filter { vm in
-            vm.enable && (names.isEmpty || names.contains(vm.name)) && isAvailable(vm)
+            vm.enable && (names.isEmpty || names.contains(vm.name)) && isAvailable(vm, in: fleet)
                 && !isPinned(vm.name)
         }
         failures = await mendImages(

@@ -8,20 +8,23 @@ package struct Unavailable: Equatable {
 }
 
 /// Whether Martlet can carry out everything that a VM asks for.
-package func isAvailable(_ vm: VM) -> Bool { unavailable(vm).isEmpty }
+package func isAvailable(_ vm: VM, in fleet: Fleet) -> Bool { unavailable(vm, in: fleet).isEmpty }
 
 /// What a VM asks for that is not available yet, by key; ignoring it would be a lie.
-package func unavailable(_ vm: VM) -> [Unavailable] {
+package func unavailable(_ vm: VM, in fleet: Fleet) -> [Unavailable] {
     var found: [Unavailable] = []
     func check(_ field: String, _ isAsked: Bool, _ what: String) {
         if isAsked { found.append(Unavailable(field: field, reason: "\(what): not available yet")) }
     }
-    check("service", vm.service != nil, "services from the catalogue")
     check("host", vm.host != nil, "other hosts")
     check(
         "hypervisor", vm.hypervisor != .auto && vm.hypervisor != .qemu,
         "hypervisors other than qemu")
-    check("image", vm.image.isForeign, "OCI images and foreign disks")
+    let recipes = recipes(of: vm.image, in: fleet)
+    check(
+        "image", recipes.contains { $0.oci != nil || $0.disk != nil },
+        "OCI images and foreign disks")
+    check("image", recipes.contains { !$0.sources.isEmpty }, "archives and programs from elsewhere")
     check("memory", !vm.memory.isFixed, "a balloon")
     check("publish", !vm.publish.isEmpty, "publishing")
     check(
@@ -40,10 +43,21 @@ package func unavailable(_ vm: VM) -> [Unavailable] {
     return found
 }
 
-extension ImageReference {
-    /// Whether it is something that Martlet did not build from packages.
-    fileprivate var isForeign: Bool {
-        if case .inline(let recipe) = self { return recipe.oci != nil || recipe.disk != nil }
-        return false
+/// The recipes that an image is made from, the topmost first.
+private func recipes(of image: ImageReference, in fleet: Fleet) -> [ImageRecipe] {
+    var recipes: [ImageRecipe] = []
+    var next: String?
+    switch image {
+    case .inline(let recipe):
+        recipes = [recipe]
+        next = recipe.from
+    case .named(let name): next = name
     }
+    while let name = next, let recipe = fleet.image(name),
+        !recipes.contains(where: { $0.name == name })
+    {
+        recipes.append(recipe)
+        next = recipe.from
+    }
+    return recipes
 }

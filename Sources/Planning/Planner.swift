@@ -123,7 +123,7 @@ private struct Planner {
                         + "give this VM another name")
             ]
         }
-        var refusals = unavailable(vm).map { refuse($0.reason, field: $0.field) }
+        var refusals = unavailable(vm, in: fleet).map { refuse($0.reason, field: $0.field) }
         if vm.isOnNetwork, !hasPrivilege {
             refusals.append(
                 refuse(

@@ -107,6 +107,12 @@ import Testing
         #expect(text == Manual(Commands.root).markdown(), "run 'make docs'")
     }
 
+    /// `make docs` writes it anew.
+    @Test func theListOfServicesIsCurrent() throws {
+        let text = try Files.readText("\(DocumentTests.folder)/services.md")
+        #expect(text == (try ServicesDocument.text()), "run 'make docs'")
+    }
+
     @Test func theFleetInTheReadmeIsValid() throws {
         let text = try Files.readText("\(DocumentTests.repository)/README.md")
         let blocks = text.split(separator: "```").filter { $0.hasPrefix("yaml\n") }

@@ -7,6 +7,15 @@ private struct Missing: Error, CustomStringConvertible {
     var description: String { "No such file or directory" }
 }
 
+private let radicale = """
+    name: Radicale
+    vm: { vcpu: 2, memory: 1GiB }
+    category: tools
+    summary: Calendars
+    license: GPL-3.0-or-later
+    tested: { how: read, date: 2026-11-20, note: nothing. }
+    """
+
 @Suite struct ImportTests {
     private func load(_ files: [String: String], directory: String = "") -> FleetFile {
         var sources = FleetFile.Sources { path in
@@ -17,7 +26,7 @@ private struct Missing: Error, CustomStringConvertible {
         sources.services = ["vaultwarden", "radicale"]
         sources.service = { name in
             name == "radicale"
-                ? .init(path: "catalogue/radicale.yaml", bytes: Array("vcpu: 2\nmemory: 1GiB".utf8))
+                ? .init(path: "catalogue/radicale.yaml", bytes: Array(radicale.utf8))
                 : nil
         }
         return FleetFile.load("fleet.yaml", from: sources)

@@ -75,7 +75,11 @@ enum ImportVerbs {
     private static func show(_ imported: Imported, _ arguments: Arguments) throws {
         let printer = Printer(arguments)
         var imported = imported
-        for missing in imported.read().fleet?.vm(imported.name).map(unavailable) ?? [] {
+        let fleet = imported.read().fleet
+        let missing = fleet.flatMap { fleet in
+            fleet.vm(imported.name).map { unavailable($0, in: fleet) }
+        }
+        for missing in missing ?? [] {
             imported.notes.append(
                 ImportNote(
                     "`\(missing.field)`", missing.reason,

@@ -3,9 +3,10 @@ import Arguments
 
 /// Documents that are made of the declarations of the verbs; `make docs` and `make install` call it.
 enum ManualVerb {
-    enum Form: String, CaseIterable, ArgumentValue { case man, markdown }
+    enum Form: String, CaseIterable, ArgumentValue { case man, markdown, services }
 
-    static let form = Key<Form>.argument("FORM", "A man page, or the command reference.")
+    static let form = Key<Form>.argument(
+        "FORM", "A man page, the command reference, or the services.")
 
     static let command = Command(
         "__manual", "Print the manual.", parameters: [form], isHidden: true
@@ -15,6 +16,7 @@ enum ManualVerb {
         switch arguments[form] {
         case .man: printer.write(manual.manPage(version: VersionVerb.version))
         case .markdown: printer.write(manual.markdown())
+        case .services: printer.write(try ServicesDocument.text())
         }
     }
 }

@@ -4,6 +4,8 @@
 package struct Fleet: Sendable, Equatable {
     package internal(set) var name = ""
     package internal(set) var images: [ImageRecipe] = []
+    /// The images of the services that its VMs name, once each.
+    package internal(set) var serviceImages: [ImageRecipe] = []
     package internal(set) var networks: [Network] = []
     package internal(set) var allow: [Opening] = []
     package internal(set) var trusted: [String] = []
@@ -16,6 +18,8 @@ package struct Fleet: Sendable, Equatable {
 
     package func vm(_ name: String) -> VM? { vms.first { $0.name == name } }
     package func network(_ name: String) -> Network? { networks.first { $0.name == name } }
-    package func image(_ name: String) -> ImageRecipe? { images.first { $0.name == name } }
+    package func image(_ name: String) -> ImageRecipe? {
+        images.first { $0.name == name } ?? serviceImages.first { $0.name == name }
+    }
     package func secret(_ name: String) -> Secret? { secrets.first { $0.name == name } }
 }

@@ -154,7 +154,7 @@ package enum Confinement: Declared {
 }
 
 /// The value of a unit's setting: any scalar, as written.
-private struct UnitSetting: Declared {
+struct UnitSetting: Declared {
     let text: String
 
     static func read(_ scope: Scope) -> UnitSetting? {

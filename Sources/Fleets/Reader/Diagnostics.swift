@@ -42,7 +42,8 @@ final class Diagnostics {
     let directory: String
     private var all: [(mark: Mark, diagnostic: Diagnostic)] = []
     private var seen: Set<Key> = []
-    private(set) var hasErrors = false
+    private(set) var errorCount = 0
+    var hasErrors: Bool { errorCount > 0 }
 
     /// A file with more mistakes than this is not the file that was meant.
     static let limit = 1000
@@ -66,7 +67,7 @@ final class Diagnostics {
     func add(
         _ mark: Mark, _ path: String, _ message: String, _ severity: Diagnostic.Severity = .error
     ) {
-        if severity == .error { hasErrors = true }
+        if severity == .error { errorCount += 1 }
         guard all.count < Self.limit, seen.insert(Key(mark: mark, message: message)).inserted
         else { return }
         let file = files.indices.contains(Int(mark.file)) ? files[Int(mark.file)] : ""

@@ -28,10 +28,10 @@ package struct FleetFile: Sendable {
     package struct Sources {
         /// The bytes of the fleet file and of each import.
         package var read: (String) throws -> [UInt8]
-        /// A service of the catalogue as a partial VM; nil when there is none of that name.
-        package var service: ((String) throws -> Document?)?
+        /// The file of a service; nil when there is none of that name.
+        package var service: ((String) throws -> Document?)? = { Catalogue.document($0) }
         /// The names of the catalogue, for hints.
-        package var services: [String] = []
+        package var services: [String] = Catalogue.ids
         /// Partial VMs that are merged last, by VM.
         package var overrides: [String: Document] = [:]
         /// What relative paths of values start at, usually the working directory.

@@ -9,7 +9,7 @@ struct FleetReader {
     private let sources: FleetFile.Sources
     private let diagnostics: Diagnostics
     private var profiles: [String: Layer] = [:]
-    private var services: [String: Layer?] = [:]
+    private var services: ServiceReader
     private var defaults: Layer?
 
     init(_ documents: Documents, _ sources: FleetFile.Sources, _ diagnostics: Diagnostics) {
@@ -17,6 +17,7 @@ struct FleetReader {
         self.sources = sources
         self.diagnostics = diagnostics
         places = Places(diagnostics)
+        services = ServiceReader(sources, diagnostics)
     }
 
     mutating func readFleet() {
@@ -185,19 +186,18 @@ struct FleetReader {
 
     /// Merges a VM from its own parts and what they name, and reads it.
     private mutating func add(_ name: String, _ own: [Layer], _ path: Path, number: Int?) {
-        var parts = profileLayers(own, path) + own
-        if let service = serviceLayer(parts, path) { parts.insert(service, at: 0) }
-        if let defaults { parts.insert(defaults, at: 0) }
+        var parts = [defaults].compactMap { $0 } + profileLayers(own, path) + own
         if let number {
             parts = parts.map { Layer(label: $0.label, node: $0.node.numbered(number)) }
         }
+        let service = addService(to: &parts, name, path)
         let merged = mergeVM(parts)
         layers[name] = parts
         let vmPath = Path.key(.key(.root, "vms"), name)
         places.add("vms." + name, merged)
         var vm = VM.readPartially(scope(merged, vmPath))
         vm.name = name
-        derive(&vm)
+        derive(&vm, web: service?.web)
         fleet.vms.append(vm)
     }
 
@@ -225,34 +225,38 @@ struct FleetReader {
         }
     }
 
-    private mutating func serviceLayer(_ parts: [Layer], _ path: Path) -> Layer? {
-        let all = [defaults].compactMap { $0 } + parts
-        guard let node = all.last(where: { $0.node["service"] != nil })?.node["service"],
-            let name = node.isNull ? nil : String.read(scope(node, .key(path, "service"))),
-            let find = sources.service
-        else { return nil }
-        if let known = services[name] { return known }
+    /// Puts what the VM's service brings below all that the file says of the VM, save the defaults.
+    private mutating func addService(
+        to parts: inout [Layer], _ name: String, _ path: Path
+    ) -> Service? {
+        guard let node = parts.last(where: { $0.node["service"] != nil })?.node["service"] else {
+            return nil
+        }
         let scope = scope(node, .key(path, "service"))
-        var layer: Layer?
-        do {
-            if let document = try find(name) {
-                let file = diagnostics.addFile(document.path)
-                layer = parseYAML(document.bytes, file: file, diagnostics).map {
-                    Layer(label: "service \(name)", node: $0)
-                }
-            } else {
-                scope.fail(
-                    "no service '\(name)' in the catalogue" + nearest(name, in: sources.services))
-            }
-        } catch { scope.fail("cannot read the service '\(name)': \(error)") }
-        services[name] = .some(layer)
-        return layer
+        guard let file = services.file(scope) else { return nil }
+        let service = file.service
+        let declared = fleet.secrets
+        let expansion = services.expand(file, for: name, mergeVM(parts), scope) { secret in
+            declared.contains { $0.name == secret } || places.contains("secrets." + secret)
+        }
+        guard let expansion else { return service }
+        for secret in expansion.secrets {
+            places.add("secrets." + secret.name, file.node)
+            fleet.secrets.append(secret)
+        }
+        let image = Service.imageName(service.id)
+        if !places.contains("images." + image) {
+            places.add("images." + image, file.node["image"] ?? file.node)
+            fleet.serviceImages.append(service.imageRecipe)
+        }
+        parts.insert(expansion.layer, at: defaults == nil ? 0 : 1)
+        return service
     }
 
     /// Fills in what follows from names.
-    private func derive(_ vm: inout VM) {
-        for index in vm.publish.indices where vm.publish[index].port == nil && vm.service == nil {
-            vm.publish[index].port = 80
+    private func derive(_ vm: inout VM, web: Port?) {
+        for index in vm.publish.indices where vm.publish[index].port == nil {
+            vm.publish[index].port = web ?? (vm.service == nil ? 80 : nil)
         }
         for index in vm.interfaces.indices {
             if vm.interfaces[index].mac == nil {

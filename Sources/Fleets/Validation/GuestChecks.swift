@@ -151,6 +151,11 @@ extension Validator {
 
     func checkCredentials(_ vm: VM) {
         let prefix = vm.credentialPrefix
+        if vm.service != nil, prefix != ServiceCredential.prefix {
+            fail(
+                vm, ["credentialPrefix"],
+                "the units of a service look for '\(ServiceCredential.prefix)…'; leave it out")
+        }
         if !prefix.utf8.allSatisfy(isWordByte) {
             fail(vm, ["credentialPrefix"], "a prefix takes letters, digits, '-', '_' and '.'")
         }

@@ -8,6 +8,9 @@ func validate(_ fleet: Fleet, _ places: Places) {
     validator.checkSubnets()
     for network in fleet.networks { validator.checkRoom(network) }
     for image in fleet.images { validator.checkImage(image) }
+    for image in fleet.serviceImages {
+        validator.checkRecipe(image, "images." + image.name, [])
+    }
     validator.checkImageCycles()
     for vm in fleet.vms {
         validator.checkMachine(vm)
