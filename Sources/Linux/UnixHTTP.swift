@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import Glibc
-import Linux
 
 /// Why a request over a unix socket brought no reply.
-enum HTTPError: Error, Equatable {
+package enum HTTPError: Error, Equatable {
     case timeout
     /// What came back is no HTTP, more than we take, or cut short.
     case garbled(String)
@@ -14,16 +13,22 @@ enum HTTPError: Error, Equatable {
 /// An HTTP/1.1 client for a local service on a unix socket; one connection per request.
 ///
 /// It blocks its thread, and takes the reply as from a stranger: bounded in length and time.
-struct UnixHTTP: Sendable {
-    let socket: String
+package struct UnixHTTP: Sendable {
+    private let socket: String
     /// What the service wants to be called in `Host`.
-    let host: String
+    private let host: String
     /// Seconds for the whole exchange.
-    let timeout: Double
+    private let timeout: Double
     private static let limit = 8 << 20
 
+    package init(socket: String, host: String, timeout: Double) {
+        self.socket = socket
+        self.host = host
+        self.timeout = timeout
+    }
+
     /// Sends one request, with a body of JSON or none, and returns its reply whatever its status.
-    func call(
+    package func call(
         _ method: String, _ path: String, body: String? = nil
     ) throws(HTTPError) -> HTTPReply {
         let end = Clock.monotonic() + UInt64(timeout * 1e9)
@@ -99,16 +104,16 @@ struct UnixHTTP: Sendable {
 }
 
 /// What a server answered.
-struct HTTPReply: Equatable {
-    let status: Int
-    let body: [UInt8]
+package struct HTTPReply: Equatable {
+    package let status: Int
+    package let body: [UInt8]
 
-    var text: String { String(decoding: body, as: UTF8.self) }
+    package var text: String { String(decoding: body, as: UTF8.self) }
 
     /// Reads what has come so far: nil when more must come, an error when it never will.
     ///
     /// `isWhole` says that the server has hung up.
-    init?(parsing bytes: [UInt8], isWhole: Bool) throws(HTTPError) {
+    package init?(parsing bytes: [UInt8], isWhole: Bool) throws(HTTPError) {
         var rest = bytes[...]
         while true {
             guard let head = try Head(taking: &rest) else {
