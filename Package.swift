@@ -38,16 +38,17 @@ let package = Package(
         .executableTarget(name: "martlet", dependencies: ["Commands"], swiftSettings: strict),
         room(
             "Commands", "Arguments", "Engine", "Planning", "Images", "Hypervisors", "Networking",
-            "Secrets", "Storage", "Supervisor", "Imports", "Fleets", "Linux"),
+            "Publishing", "Secrets", "Storage", "Supervisor", "Imports", "Fleets", "Linux"),
         room("Arguments"),
         room(
-            "Engine", "Planning", "Images", "Hypervisors", "Networking", "Secrets", "Storage",
-            "Supervisor", "Fleets", "Linux"),
+            "Engine", "Planning", "Images", "Hypervisors", "Networking", "Publishing", "Secrets",
+            "Storage", "Supervisor", "Fleets", "Linux"),
         room("Supervisor", "Hypervisors", "Fleets", "Linux"),
         room("Images", "Fleets", "Linux", "CStorage", plugins: ["GuestPrograms"]),
         .plugin(name: "GuestPrograms", capability: .buildTool()),
         room("Hypervisors", "Fleets", "Linux"),
         room("Networking", "Fleets", "Linux", "CNftables"),
+        room("Publishing", "Fleets", "Linux"),
         room("Storage", "Fleets", "Linux", "CStorage"),
         room("Secrets", "Fleets", "Linux", "CCrypto"),
         room("Planning", "Fleets"),
@@ -93,6 +94,7 @@ let package = Package(
         tests(
             "Networking", "Fleets", "Linux", "Support",
             exclude: ["Lab/frames.py", "Lab/probe.py"]),
+        tests("Publishing", "Fleets", "Linux", "Support", exclude: ["Goldens"]),
         tests("Images", "Fleets", "Linux", "Support"),
     ],
     swiftLanguageModes: [.v6]

@@ -193,24 +193,60 @@ import Testing
         ),
         (
             "a: { publish: [{ host: x.lan }] }",
-            ["1:31: vms.a.publish[0].host: no public authority certifies 'x.lan'"]
+            [
+                "1:23: vms.a.publish[0]: the reverse proxy cannot reach port 80",
+                "1:31: vms.a.publish[0].host: no public authority certifies 'x.lan'",
+            ]
         ),
-        ("a: { publish: [{ host: x.lan, tls: internal }] }", []),
+        ("a: { publish: [{ host: x.lan, tls: internal }], ports: [\"8080:80\"] }", []),
         (
-            "a: { publish: [{ host: x.org }, { host: X.org }] }",
+            "a: { publish: [{ host: x.org }, { host: X.org }], ports: [\"8080:80\"] }",
             ["1:48: vms.a.publish[1].host: the published host x.org belongs to vms.a"]
         ),
         (
-            "a: { publish: [{ host: x.org, tls: \"dns:cf:key\" }] }",
+            "a: { publish: [{ host: x.org, tls: \"dns:cf:key\" }], ports: [\"8080:80\"] }",
             ["1:43: vms.a.publish[0].tls: no secret 'key'"]
         ),
         (
-            "a: { publish: [{ host: x.org }], ports: [\"443:443\"] }",
+            "a: { publish: [{ host: x.org }], ports: [\"443:443\", \"8080:80\"] }",
             ["1:22: vms.a.publish: the reverse proxy listens on :443, which belongs to vms.a"]
         ),
-        ("a: { publish: [{ host: x.org }] }, b: { publish: [{ host: y.org }] }", []),
+        (
+            "a: { publish: [{ host: x.org }], ports: [\"8080:80\"] }, "
+                + "b: { publish: [{ host: y.org }], ports: [\"8081:80\"] }", []
+        ),
+        (
+            "a: { publish: [{ host: x.org, port: 81 }], ports: [\"8080:80\"] }",
+            ["1:23: vms.a.publish[0]: the reverse proxy cannot reach port 81 of 'a': its network"]
+        ),
     ])
     func publications(text: String, expected: [String]) {
         expectMistakes("vms: { \(text) }", expected)
+    }
+
+    @Test(
+        arguments: [
+            ("nat", "off", "[\":80\"]", nil),
+            ("nat", "internal", "[\":80\"]", "'publishing.listen' has no port for HTTPS"),
+            ("nat", "off", "[\":443\"]", "'publishing.listen' has no port for HTTP:"),
+            ("lan", "off", "[\":80\"]", nil),
+            ("dhcp", "off", "[\":80\"]", "the LAN gives it its address"),
+            ("wire", "off", "[\":80\"]", "a host cannot reach its own macvtap guests"),
+        ] as [(String, String, String, String?)])
+    func whatTheProxyMustReach(network: String, tls: String, listen: String, expected: String?) {
+        let loaded = FleetFile.parse(
+            """
+            networks: { nat: { subnet: 10.1.0.0/24 }, dhcp: { bridge: br0 }, wire: { macvtap: up0 },
+              lan: { bridge: br1, subnet: 10.2.0.0/24, gateway: 10.2.0.1 } }
+            publishing: { listen: \(listen) }
+            vms: { a: { interfaces: [{ network: \(network) }], publish: [{ host: x.lan, tls: \(tls) }] } }
+            """)
+        let mistakes = loaded.errors.map { "\($0)" }
+        if let expected {
+            #expect(
+                mistakes.count == 1 && mistakes.first?.contains(expected) == true, "\(mistakes)")
+        } else {
+            #expect(mistakes.isEmpty, "\(mistakes)")
+        }
     }
 }

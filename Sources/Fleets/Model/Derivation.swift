@@ -53,6 +53,9 @@ package enum Derived {
     /// that no other program hands the same number out.
     package static let users: ClosedRange<UInt32> = 1_900_000_000...1_989_999_999
     package static let helper: UInt32 = 1_990_000_000
+    /// Those of the reverse proxy, and of what asks for certificates by DNS.
+    package static let proxy: UInt32 = 1_990_000_001
+    package static let certifier: UInt32 = 1_990_000_002
 
     /// Where the users of a guest begin on the host, for shares that map them: ranges of 65536.
     ///

@@ -71,12 +71,42 @@ extension Validator {
                     "expected a host name such as www.example.org, found '\(host)'")
             } else {
                 checkTLS(vm, publication, at)
+                checkUpstream(vm, publication, at)
             }
             if vm.enable {
                 claim(.publishedHost(host.lowercased()), vm, at + ["host"], "publish it once")
             }
         }
         reserveProxy(vm)
+    }
+
+    /// Whoever visits the host must get to the guest.
+    private func checkUpstream(_ vm: VM, _ publication: Publication, _ at: [Step]) {
+        let ports = fleet.publishing.ports
+        if (publication.tls.isSecure ? ports.https : ports.http) == nil {
+            let what = publication.tls.isSecure ? "HTTPS" : "HTTP"
+            fail(
+                vm, at + ["tls"],
+                "'publishing.listen' has no port for \(what): add one, such as "
+                    + (publication.tls.isSecure ? "':443'" : "':80'"))
+        }
+        guard let port = publication.port?.number else { return }
+        // An address that is left out here is given later.
+        let isRouted = vm.interfaces.contains { networks[$0.network]?.hasOwnAddresses ?? false }
+        guard !isRouted, vm.upstream(of: port, in: []) == nil else { return }
+        let kinds = vm.interfaces.compactMap { networks[$0.network]?.kind }
+        let forward = "ports: [\"127.0.0.1:8080:\(port)\"]"
+        let reason =
+            if kinds.contains(.macvtap) {
+                "a host cannot reach its own macvtap guests; add an interface on another network"
+            } else if kinds.contains(.bridge) {
+                "the LAN gives it its address; give the network a 'subnet'"
+            } else {
+                "its network is 'user'; add a forward, such as \(forward), or an interface on a network"
+            }
+        fail(
+            vm, at,
+            "the reverse proxy cannot reach port \(port) of '\(vm.name)': \(reason)")
     }
 
     private func checkTLS(_ vm: VM, _ publication: Publication, _ at: [Step]) {

@@ -137,11 +137,16 @@ struct Validator {
                 "publishing", ["listen", .index(index)],
                 "expected [address]:port such as ':443', found '\(listen)'")
         }
+        if publishing.countOfPorts > 2 {
+            places.fail(
+                "publishing", ["listen"],
+                "one port is for HTTP and one for HTTPS, and these are \(publishing.countOfPorts)")
+        }
     }
 }
 
 /// An address and port to listen on, written `:443` or `127.0.0.1:443`.
-func endpoint(_ text: String) -> (address: IPAddress, port: UInt16)? {
+package func endpoint(_ text: String) -> (address: IPAddress, port: UInt16)? {
     guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]),
         port > 0
     else { return nil }
