@@ -67,6 +67,7 @@ extension Engine {
             }
             try await removeUnit(name)
         }
+        await refreshPublishing()
     }
 
     /// Removes everything, the identity too.

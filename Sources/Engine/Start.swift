@@ -61,13 +61,15 @@ extension Engine {
     ///
     /// One that is suspended is refused unless its memory may be lost.
     package func start(_ name: String, discardingMemory: Bool = false) async throws -> Double {
-        try await changing(name) { files in
+        let seconds = try await changing(name) { files in
             if discardingMemory { try discardMemory(files) }
             // Before an upgrade that waits for this start is begun.
             if observer.savedMemory(files) != nil { throw LifecycleError.suspended(name) }
             _ = try await settleUpgrade(name, files)
             return try await bringUp(name, files).bootSeconds
         }
+        await refreshPublishing(starting: name)
+        return seconds
     }
 
     func launch(_ name: String, _ files: VMLayout) async throws -> Double {

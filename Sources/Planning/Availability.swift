@@ -26,7 +26,6 @@ package func unavailable(_ vm: VM, in fleet: Fleet) -> [Unavailable] {
         "OCI images and foreign disks")
     check("image", recipes.contains { !$0.sources.isEmpty }, "archives and programs from elsewhere")
     check("memory", !vm.memory.isFixed, "a balloon")
-    check("publish", !vm.publish.isEmpty, "publishing")
     check(
         "limits.network", vm.limits.network != nil && !vm.isOnNetwork,
         "a limit of the network 'user'")

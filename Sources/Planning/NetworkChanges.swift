@@ -43,6 +43,16 @@ func networkChanges(
     return changes
 }
 
+/// The keys of `publishing` that differ from what was applied; pure.
+func publishingChanges(from old: Publishing, to new: Publishing) -> [NetworkChange] {
+    let (before, after) = (old.json, new.json)
+    return differingKeys(before, after).map { key in
+        NetworkChange(
+            field: "publishing.\(key)", from: text(before[key]), to: text(after[key]),
+            consequence: .live)
+    }
+}
+
 /// What it costs to change a key of a network: the guest itself knows its addresses and resolvers.
 func consequence(ofChangingNetwork key: String, of network: Network) -> Consequence {
     switch key {

@@ -29,7 +29,8 @@ package func plan(
         }
         let planner = Planner(
             vm: vm, fleet: fleet, image: desired, observed: observed, networks: state.networks,
-            hasPrivilege: state.hasPrivilege, mayStart: start && (names != nil || vm.autostart))
+            publishing: state.publishing, hasPrivilege: state.hasPrivilege,
+            mayStart: start && (names != nil || vm.autostart))
         guard let step = planner.step() else { continue }
         steps.append(step)
         if case .unbuilt(let name) = desired, step.refusal == nil, vm.enable,
@@ -89,6 +90,7 @@ private struct Planner {
     let image: DesiredImage
     let observed: ObservedVM
     let networks: NetworkSettings
+    let publishing: Publishing?
     let hasPrivilege: Bool
     let mayStart: Bool
 
@@ -106,7 +108,9 @@ private struct Planner {
         let base = observed.phase.isLive ? observed.running ?? applied : applied
         let changes = changes(from: base)
         return observed.phase.isLive
-            ? live(changes + networkChanges() + secretChanges(), applied: applied)
+            ? live(
+                changes + networkChanges() + publishingChanges() + secretChanges(),
+                applied: applied)
             : stopped(changes)
     }
 
@@ -199,6 +203,17 @@ private struct Planner {
                 vm: vm.name, action: action(for: change.consequence),
                 consequence: change.consequence, field: change.field, from: change.from,
                 to: change.to, reason: explanation(change.consequence))
+        }
+    }
+
+    /// What differs of how published VMs are reached: the reverse proxy takes it over.
+    private func publishingChanges() -> [Change] {
+        guard !vm.publish.isEmpty, let publishing else { return [] }
+        return Planning.publishingChanges(from: publishing, to: fleet.publishing).map { change in
+            Change(
+                vm: vm.name, action: .update, consequence: .live, field: change.field,
+                from: change.from, to: change.to,
+                reason: "the reverse proxy takes it over without dropping a request")
         }
     }
 
@@ -302,8 +317,8 @@ package func short(_ digest: String) -> String {
 /// The host alone uses the first group: the supervisor reads it again while the guest runs.
 package func consequence(ofChanging field: String, onNetwork: Bool = false) -> Consequence {
     let hostOnly = [
-        "after", "autostart", "backups", "boot", "enable", "health", "profiles", "restart",
-        "restartIfChanged", "snapshots", "stop",
+        "after", "autostart", "backups", "boot", "enable", "health", "profiles", "publish",
+        "restart", "restartIfChanged", "snapshots", "stop",
     ]
     let key = field.prefix { $0 != "." && $0 != "[" }
     if key == "image" { return .rebuild }

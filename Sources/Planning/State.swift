@@ -6,15 +6,18 @@ package struct State: Sendable, Equatable {
     package var vms: [String: ObservedVM]
     /// What the fleet's networks are, as they were applied last.
     package var networks: NetworkSettings
+    /// What the fleet says of publishing, as it was applied last; nil for one that published nothing.
+    package var publishing: Publishing?
     /// Whether networks of the host can be made at all.
     package var hasPrivilege: Bool
 
     package init(
         vms: [ObservedVM] = [], networks: NetworkSettings = NetworkSettings(),
-        hasPrivilege: Bool = true
+        publishing: Publishing? = nil, hasPrivilege: Bool = true
     ) {
         self.vms = [:]
         self.networks = networks
+        self.publishing = publishing
         self.hasPrivilege = hasPrivilege
         for vm in vms { self.vms[vm.name] = vm }
     }

@@ -201,6 +201,7 @@ func repositoryFile(_ path: String) throws -> String {
 @Suite struct ExampleTests {
     @Test(arguments: [
         "examples/networks.yaml", "examples/volumes.yaml", "examples/shares.yaml",
+        "examples/publish.yaml",
         "examples/demo/fleet.yaml",
     ])
     func eachExampleIsValid(path: String) throws {

@@ -57,6 +57,7 @@ struct Doctor {
     ]
 
     let needs: NetworkNeeds
+    private let published: PublishNeeds
     private let engine: Engine
     private var layout: Layout { engine.layout }
     /// Why the fleet file says nothing.
@@ -80,6 +81,7 @@ struct Doctor {
             (try? session.engine.store.networkSettings(name)).map { (name: name, settings: $0) }
         }
         needs = NetworkNeeds(fleet, recorded: recorded)
+        published = PublishNeeds(fleet)
     }
 
     func examine() async -> [Finding] {
@@ -97,6 +99,7 @@ struct Doctor {
         }
         let networks = NetworkChecks(needs: needs, facts: await NetworkFacts(engine, needs))
         findings += NetworkChecks.tools.map { networks.tool($0, path: findProgram($0.name)) }
+        findings += published.findings { findProgram($0) }
         findings.append(await hypervisor())
         findings.append(acceleration())
         findings += folders()

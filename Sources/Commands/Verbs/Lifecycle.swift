@@ -90,6 +90,11 @@ enum LifecycleVerbs {
         examples: [.init("martlet down", "Stop everything that the fleet file declares.")]
     ) { arguments in
         let grace = arguments[grace]?.seconds
+        let session = try Session(arguments)
+        // The whole fleet goes, and with it its names; that of one VM says that it is not available.
+        if arguments[Options.vms].isEmpty, let fleet = try session.fleetIfAny() {
+            await session.engine.withdrawPublishing(of: fleet.name)
+        }
         try await each("stop", arguments) { engine, name in
             try await engine.stop(name, grace: grace).detail
         }

@@ -91,7 +91,8 @@ enum StatusVerb {
         let planned = try session.engine.plannedWork([name]).map { work in
             (work.work.rawValue, work.summary(now: now))
         }
-        for (term, text) in rows(view, now: now) + planned {
+        let published = try await session.engine.publishedNames(view.name)
+        for (term, text) in rows(view, now: now) + PublishView.rows(published, now: now) + planned {
             let gap = String(repeating: " ", count: max(1, 14 - term.count))
             session.printer.line(session.printer.terminal.paint(term, .strong) + gap + text)
         }

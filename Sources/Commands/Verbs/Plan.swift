@@ -92,7 +92,9 @@ enum UpVerb {
                 plan, of: fleet, digests: digests, failures: failures)
             for note in plan.notes { progress.note("note: \(note.vm): \(note.text)") }
             let others = declared.filter { name in !outcomes.contains { $0.vm == name } }
-            return finished + outcomes + (await engine.awaitStarting(others))
+            let started = await engine.awaitStarting(others)
+            // At last, for a name leads nowhere until its VM is there.
+            return finished + outcomes + started + (await engine.publish(fleet))
         }
         try session.printer.finish(outcomes)
         if outcomes.isEmpty, !session.printer.isJSON {
@@ -128,6 +130,7 @@ extension Session {
         return Planning.plan(
             from: State(
                 vms: vms, networks: try engine.store.networkSettings(fleet.name),
+                publishing: try engine.store.publishingSettings(fleet.name),
                 hasPrivilege: engine.isRoot), to: fleet,
             only: names.isEmpty ? nil : Set(names), start: start
         ) { vm in engine.desiredImage(of: vm, in: fleet) }

@@ -68,6 +68,10 @@ extension Engine {
     /// What a unit does when its guest is up.
     package func finishUnit(_ name: String) async throws {
         let files = layout.vm(name)
+        // A command that asked for the unit sees to it itself, when all are up.
+        if try !FileLock.isHeld(layout.unitRequest(name)) {
+            await refreshPublishing(starting: name)
+        }
         guard let vm = try RecordFile.plain(VM.self, from: files.attachment) else { return }
         try await restartRelay(vm)
     }

@@ -39,7 +39,7 @@ extension Engine {
         try Files.makeFolder(layout.run)
         try Files.write(layout.scheduleTick, "\(now())\n")
         try noteDeclared(now())
-        var outcomes: [Outcome] = []
+        var outcomes: [Outcome] = await renewPublishing()
         for planned in try plannedWork(now: now()) {
             guard let next = planned.next, next <= now() else { continue }
             try Task.checkCancellation()

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+package import Fleets
+import Linux
+import Planning
+package import Publishing
+
+/// Published VMs: one Caddy for all fleets below ROOT, made as the VMs that are there need it.
+///
+/// Whether a VM answers is Caddy's to find out, so that a VM that stops, dies or comes back changes
+/// nothing here; a start only sees to it that Caddy runs, and knows the VM's address of today.
+extension Engine {
+    package var proxy: CaddyServer {
+        CaddyServer(
+            lasting: layout.publishing, run: layout.publishingRun,
+            user: isRoot ? Derived.proxy : nil, name: Derived.rootID(layout.root))
+    }
+
+    /// Takes over what a fleet publishes, gets the certificates that are missing, and makes the
+    /// reverse proxy serve it; says of each VM what came of that, and nothing where all is as it was.
+    package func publish(_ fleet: Fleet) async -> [Outcome] {
+        let start = Clock.monotonic()
+        let declared = fleet.vms.filter { $0.enable && !$0.publish.isEmpty }
+        do {
+            let before = try store.publishingRecord(fleet.name)
+            guard before != nil || !declared.isEmpty else { return [] }
+            let found = try await declarePublishing(of: fleet)
+            let names = try store.publishingRecord(fleet.name)?.vms ?? []
+            var problems = found
+            problems += await obtainCertificates(isForced: true)
+            let (change, more) = try await applyPublishing()
+            problems += more
+            let old = Set(before?.isDown == true ? [] : before?.hosts ?? [])
+            return names.compactMap { name in
+                outcome(
+                    name, problems.filter { $0.vm == name }.map(\.error), change, old, start)
+            }
+        } catch {
+            return declared.filter { (try? store.current($0.name)) != nil }.map {
+                outcome($0.name, since: start, .failure(error))
+            }
+        }
+    }
+
+    private func outcome(
+        _ vm: String, _ problems: [PublishError], _ change: CaddyServer.Change, _ old: Set<String>,
+        _ start: UInt64
+    ) -> Outcome? {
+        if let first = problems.first {
+            return outcome(
+                vm, since: start, .failure(problems.count == 1 ? first : Several(problems)))
+        }
+        guard change == .started || change == .loaded,
+            let fleet = try? store.fleet(of: vm), let applied = (try? store.current(vm))??.vm,
+            let settings = (try? store.publishingSettings(fleet)) ?? nil
+        else { return nil }
+        let new = applied.publish.filter {
+            change == .started || !old.contains($0.host.lowercased())
+        }
+        guard !new.isEmpty else { return nil }
+        let urls = new.map { $0.url(settings.ports) }.joined(separator: ", ")
+        return outcome(vm, since: start, .success("published as \(urls)"))
+    }
+
+    private func outcome(
+        _ vm: String, since start: UInt64, _ result: Result<String, any Error>
+    ) -> Outcome {
+        let outcome = Outcome(
+            vm: vm, action: "publish", seconds: Double(Clock.monotonic() - start) / 1e9,
+            result: result)
+        reporter.finished(vm, ok: outcome.ok, outcome.detail)
+        return outcome
+    }
+
+    /// Makes the reverse proxy as the records say, when there are any; warns of what fails.
+    ///
+    /// `starting` is a VM that a person started: its fleet is not down any more.
+    func refreshPublishing(starting name: String? = nil) async {
+        guard Files.exists(layout.publishing) else { return }
+        do {
+            if let name, let fleet = try store.fleet(of: name) {
+                try changePublishingRecord(fleet) { $0.isDown = false }
+            }
+            for problem in try await applyPublishing().problems {
+                reporter.warning(problem.error.description)
+            }
+        } catch {
+            reporter.warning("published names: \(sentence(error))")
+        }
+    }
+
+    /// What the clock does: certificates that end soon are renewed, those that others have renewed
+    /// are loaded, and a reverse proxy that was killed is started again.
+    func renewPublishing() async -> [Outcome] {
+        guard Files.exists(layout.publishing) else { return [] }
+        let start = Clock.monotonic()
+        let problems = await obtainCertificates(isForced: false)
+        do {
+            // What is wrong with one name is not said each minute: `up` and `status` say it.
+            try await applyPublishing()
+        } catch {
+            reporter.warning("published names: \(sentence(error))")
+        }
+        return problems.map { outcome($0.vm, since: start, .failure($0.error)) }
+    }
+
+    /// Takes the sites of a fleet away until the next `up` or `start`.
+    package func withdrawPublishing(of fleet: String) async {
+        guard Files.exists(layout.publishingRecord(fleet)) else { return }
+        do {
+            try changePublishingRecord(fleet) { $0.isDown = true }
+        } catch {
+            reporter.warning("published names: \(sentence(error))")
+        }
+        await refreshPublishing()
+    }
+
+    /// Makes the running Caddy serve what is published now.
+    @discardableResult
+    func applyPublishing() async throws -> (change: CaddyServer.Change, problems: [SiteProblem]) {
+        try await blocking { [self] in
+            try Files.makeFolder(layout.publishing)
+            let lock = try FileLock.wait(layout.publishingLock)
+            let published = try gatherSites(installing: true)
+            let change = try proxy.apply(
+                Caddy(published.sites, published.settings, proxy.folders))
+            if change != .none { try removeStaleCertificates(besides: published.sites) }
+            _ = consume lock
+            return (change, published.problems)
+        }
+    }
+
+    // MARK: - Records
+
+    private func changePublishingRecord(
+        _ fleet: String, _ change: (inout PublishingRecord) -> Void
+    ) throws {
+        guard let old = try store.publishingRecord(fleet) else { return }
+        var new = old
+        change(&new)
+        guard new != old else { return }
+        try RecordFile.write(new, to: layout.publishingRecord(fleet))
+        Checkpoint.pass()
+    }
+
+    /// Writes down what a fleet publishes: of the VMs that it declares, those names that no other
+    /// fleet has.
+    private func declarePublishing(of fleet: Fleet) async throws -> [SiteProblem] {
+        let others = try store.publishingFleets().filter { $0 != fleet.name }
+        var taken: [String: String] = [:]
+        for other in others {
+            guard let record = try store.publishingRecord(other), !record.hosts.isEmpty else {
+                continue
+            }
+            guard record.settings.listen == fleet.publishing.listen else {
+                throw PublishError.otherListen(fleet: other, listen: record.settings.listen)
+            }
+            for host in record.hosts { taken[host] = other }
+        }
+        var hosts: [String] = []
+        var problems: [SiteProblem] = []
+        let vms = fleet.vms.filter(\.enable).map(\.name)
+        for name in vms {
+            guard try store.fleet(of: name) == fleet.name else { continue }
+            for publication in try store.current(name)?.vm.publish ?? [] {
+                let host = publication.host.lowercased()
+                if let other = taken[host] {
+                    problems.append(.init(name, .hostTaken(host: host, fleet: other)))
+                } else {
+                    hosts.append(host)
+                }
+            }
+        }
+        // By itself: the mode is that of all parents that are made, and Caddy has to pass this one.
+        try Files.makeFolder(layout.publishing)
+        try Files.makeFolder(layout.publishingFleets, mode: 0o700)
+        if hosts.isEmpty {
+            try Files.remove(layout.publishingRecord(fleet.name))
+            return problems
+        }
+        let record = PublishingRecord(
+            settings: fleet.publishing, vms: vms.sorted(), hosts: hosts.sorted())
+        if try store.publishingRecord(fleet.name) != record {
+            try RecordFile.write(record, to: layout.publishingRecord(fleet.name))
+            Checkpoint.pass()
+        }
+        return problems
+    }
+}
+
+/// What is wrong with one name, of the VM that has it.
+struct SiteProblem: Sendable {
+    let vm: String
+    let error: PublishError
+
+    init(_ vm: String, _ error: PublishError) {
+        self.vm = vm
+        self.error = error
+    }
+}
+
+private struct Several: Error, CustomStringConvertible {
+    let all: [PublishError]
+    init(_ all: [PublishError]) { self.all = all }
+    var description: String { all.map(\.description).joined(separator: "; ") }
+}
