@@ -67,6 +67,7 @@ enum ServicesDocument {
         let date = service.tested.date
         line("tested", "\(service.tested.how.rawValue), \(date). \(service.tested.note)")
         line("image", image(service, code))
+        line("account", account(service))
         line("state", service.state.map { code($0.path) }.joined(separator: ", "))
         line("page", service.web.map { "port \($0.number)" } ?? "")
         let members = service.vm.json.members.filter { $0.key != "shares" }
@@ -101,6 +102,17 @@ enum ServicesDocument {
             parts.append(place ?? (source.pip ?? []).joined(separator: " "))
         }
         return parts.joined(separator: "; ")
+    }
+
+    /// With its number and those of its groups, for whoever gives it a folder of the host.
+    private static func account(_ service: Service) -> String {
+        guard let user = service.user else { return "" }
+        let groups = user.groups.map { name in
+            var group = ServiceUser()
+            group.name = name
+            return ", group \(name) (\(group.number))"
+        }
+        return "\(user.name) (\(user.number))" + groups.joined()
     }
 
     private static func kind(_ parameter: ServiceParameter, _ code: (String) -> String) -> String {

@@ -134,6 +134,20 @@ import Testing
                 """)
     }
 
+    /// A folder of the host belongs to numbers: a group has the same one in every image.
+    @Test func groupsHaveTheSameNumberEverywhere() throws {
+        let lines = try ["sonarr", "qbittorrent"].map { id in
+            let document = try #require(Catalogue.document(id))
+            let file = try #require(ServiceFile.lint(id, document, known: []).file)
+            let text = file.service.imageRecipe.files["/usr/lib/sysusers.d/martlet-\(id).conf"]?
+                .text
+            return (text ?? "").split(separator: "\n").map(String.init)
+        }
+        #expect(lines[0][1] == lines[1][1])
+        #expect(lines[0][1] == "g media 18067")
+        #expect(lines[0][2] == "m sonarr media" && lines[1][2] == "m qbittorrent media")
+    }
+
     /// Nothing of one VM reaches the image that all of them share.
     @Test func noValueOfAVMIsInTheImage() throws {
         for id in Catalogue.ids {

@@ -46,7 +46,12 @@ extension Service {
             // In this field `%` and `:` would say something else.
             let words = name.filter { $0.isLetter || $0.isNumber || " -.".contains($0) }
             var text = "u \(user.name) \(user.number) \"\(words)\" \(home) /usr/sbin/nologin\n"
-            for group in user.groups { text += "g \(group) -\nm \(user.name) \(group)\n" }
+            for group in user.groups {
+                // The same number in every image: folders of the host belong to it.
+                var account = ServiceUser()
+                account.name = group
+                text += "g \(group) \(account.number)\nm \(user.name) \(group)\n"
+            }
             files["/usr/lib/sysusers.d/martlet-\(id).conf"] = ImageFile(text: text)
         }
         let folders = state.filter { !$0.isOfSystemd }
