@@ -118,6 +118,50 @@ struct PublishTests {
         #expect(host.proxy == nil)
     }
 
+    @Test func aVMOnANetworkIsReachedAtItsAddress() async throws {
+        let host = try await PublishHost()
+        try host.host.declare(
+            "networks: {web: {subnet: 10.1.0.0/24}}",
+            vms:
+                "api: {interfaces: [{network: web}], publish: [{host: api.lan, port: 81, tls: off}]}"
+        )
+        try await host.world.must("up")
+        // There is no guest behind the tap: somebody else has its address.
+        try await host.host.sh("ip addr add 10.1.0.2/32 dev lo")
+        try host.run(["/usr/bin/python3", "-m", "http.server", "--bind", "10.1.0.2", "81"])
+        try await host.world.until("the page is there") {
+            try await host.visit("http://api.lan/").hasPrefix("HTTP/1.1 200")
+        }
+        #expect(
+            try await host.world.must("status", "api").text
+                .contains("the guest's 10.1.0.2:81 answers"))
+    }
+
+    @Test(
+        .enabled(
+            if: environment("MARTLET_TESTS") == "full", "long: needs MARTLET_TESTS=full"))
+    func aRunThatWasKilledIsMendedByTheNext() async throws {
+        let host = try await PublishHost()
+        try host.declare("{host: n0.lan, tls: off}")
+        try await host.world.must("up")
+        var steps = 0
+        while steps < 40 {
+            let (old, new) = ("n\(steps).lan", "n\(steps + 1).lan")
+            steps += 1
+            // Each time another one is killed, too, so that all is begun anew.
+            if steps % 2 == 0, let proxy = host.proxy { kill(proxy, SIGKILL) }
+            try host.declare("{host: \(new), tls: off}")
+            let killed = try await host.world.martlet("up", killAt: steps)
+            try await host.world.must("up")
+            #expect(try await host.world.must("up").text.contains("Nothing to do"))
+            #expect(try await host.visit("http://\(new)/").hasPrefix("HTTP/1.1 503"), "\(steps)")
+            #expect(try await host.visit("http://\(old)/").hasPrefix("HTTP/1.1 404"), "\(steps)")
+            if killed.exit == .code(0) { break }
+        }
+        // The generation, the record, the files, the proxy.
+        #expect((5..<40).contains(steps), "\(steps)")
+    }
+
     @Test func whatOthersHaveIsRefusedWithWhoHasIt() async throws {
         let host = try await PublishHost()
         try host.declare("{host: a.lan, tls: off}, {host: shared.lan, tls: off}")
@@ -146,6 +190,12 @@ struct PublishTests {
         let taken = try await host.world.mustFail("up", "-f", second, code: 1)
         #expect(taken.contains("shared.lan is published by the fleet 'test'"), "\(taken)")
         #expect(try await host.visit("http://c.lan/").hasPrefix("HTTP/1.1 503"))
+        // Once the other one is gone, the name is free.
+        try await host.world.must("destroy", "--yes", "web")
+        let free = try await host.world.must("up", "-f", second).text
+        #expect(free.contains("published as http://shared.lan"), "\(free)")
+        let late = try await host.world.mustFail("up", code: 1)
+        #expect(late.contains("shared.lan is published by the fleet 'second'"), "\(late)")
         #expect(try await host.visit("http://a.lan/").hasPrefix("HTTP/1.1 503"))
     }
 

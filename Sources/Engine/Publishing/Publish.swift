@@ -24,7 +24,7 @@ extension Engine {
             let before = try store.publishingRecord(fleet.name)
             guard before != nil || !declared.isEmpty else { return [] }
             let found = try await declarePublishing(of: fleet)
-            let names = try store.publishingRecord(fleet.name)?.vms ?? []
+            let names = fleet.vms.filter(\.enable).map(\.name)
             var problems = found
             problems += await obtainCertificates(isForced: true)
             let (change, more) = try await applyPublishing()
@@ -121,8 +121,10 @@ extension Engine {
             try Files.makeFolder(layout.publishing)
             let lock = try FileLock.wait(layout.publishingLock)
             let published = try gatherSites(installing: true)
+            Checkpoint.pass()
             let change = try proxy.apply(
                 Caddy(published.sites, published.settings, proxy.folders))
+            Checkpoint.pass()
             if change != .none { try removeStaleCertificates(besides: published.sites) }
             _ = consume lock
             return (change, published.problems)
@@ -142,27 +144,33 @@ extension Engine {
         Checkpoint.pass()
     }
 
+    /// The names that a VM of a fleet has as it is applied; none when it is not there.
+    private func namesPublished(by vm: String, in fleet: String) throws -> [String] {
+        guard try store.fleet(of: vm) == fleet else { return [] }
+        return (try store.current(vm)?.vm.publish ?? []).map { $0.host.lowercased() }
+    }
+
     /// Writes down what a fleet publishes: of the VMs that it declares, those names that no other
     /// fleet has.
     private func declarePublishing(of fleet: Fleet) async throws -> [SiteProblem] {
         let others = try store.publishingFleets().filter { $0 != fleet.name }
         var taken: [String: String] = [:]
         for other in others {
-            guard let record = try store.publishingRecord(other), !record.hosts.isEmpty else {
-                continue
-            }
+            guard let record = try store.publishingRecord(other) else { continue }
+            // Names of VMs that are not there any more are free, whatever was written down.
+            let hosts = try record.vms.flatMap { try namesPublished(by: $0, in: other) }
+                .filter { record.hosts.contains($0) }
+            if hosts.isEmpty { continue }
             guard record.settings.listen == fleet.publishing.listen else {
                 throw PublishError.otherListen(fleet: other, listen: record.settings.listen)
             }
-            for host in record.hosts { taken[host] = other }
+            for host in hosts { taken[host] = other }
         }
         var hosts: [String] = []
         var problems: [SiteProblem] = []
         let vms = fleet.vms.filter(\.enable).map(\.name)
         for name in vms {
-            guard try store.fleet(of: name) == fleet.name else { continue }
-            for publication in try store.current(name)?.vm.publish ?? [] {
-                let host = publication.host.lowercased()
+            for host in try namesPublished(by: name, in: fleet.name) {
                 if let other = taken[host] {
                     problems.append(.init(name, .hostTaken(host: host, fleet: other)))
                 } else {
