@@ -24,7 +24,6 @@ package func unavailable(_ vm: VM, in fleet: Fleet) -> [Unavailable] {
     check(
         "image", recipes.contains { $0.oci != nil || $0.disk != nil },
         "OCI images and foreign disks")
-    check("image", recipes.contains { !$0.sources.isEmpty }, "archives and programs from elsewhere")
     check("memory", !vm.memory.isFixed, "a balloon")
     check(
         "limits.network", vm.limits.network != nil && !vm.isOnNetwork,

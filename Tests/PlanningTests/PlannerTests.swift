@@ -53,6 +53,30 @@ import Testing
             try planned(file, image: .unbuilt(name: "core")) == ["build core", "a create+start"])
     }
 
+    @Test func publishedNamesChangeWhileTheVMRuns() throws {
+        func file(_ host: String, _ settings: String = "") -> String {
+            settings
+                + "vms: { a: { ports: [\"8080:80\"], publish: [{ host: \(host), tls: off }] } }"
+        }
+        let old = try applied(file("x.lan"), .running)
+        #expect(try planned(file("x.lan"), old) == [])
+        let changed = try planned(file("y.lan"), old)
+        #expect(changed.count == 1 && changed[0].hasPrefix("a update publish"))
+        #expect(!changed[0].contains("restart"))
+        let without = try planned("vms: { a: { ports: [\"8080:80\"] } }", old)
+        #expect(without.count == 1 && without[0].hasPrefix("a update publish"))
+
+        let settings = "publishing: { listen: [\":80\", \":8443\"], email: me@x.org }\n"
+        let fleet = try #require(
+            FleetFile.parse("fleet: home\n" + file("x.lan", settings)).fleet)
+        let plan = plan(from: State(vms: [old], publishing: Publishing()), to: fleet) { _ in
+            .built(digest: "1")
+        }
+        let fields = plan.changes.compactMap(\.field).sorted()
+        #expect(fields == ["publishing.email", "publishing.listen"])
+        #expect(plan.changes.allSatisfy { $0.consequence == .live && $0.action == .update })
+    }
+
     @Test func whatDoesNotStartByItselfStartsWhenItIsNamed() throws {
         let file = "vms: { a: { autostart: false } }"
         #expect(try planned(file) == ["a create"])
