@@ -73,8 +73,9 @@ extension Engine {
 
     /// The digest of one image, built if it has to be.
     package func ensureImage(named name: String, in fleet: Fleet?) async throws -> String {
-        if let image = try images.resolve(name), fleet?.image(name) == nil,
-            !LayerRecipe.builtIn.contains(name)
+        // A recipe may have changed since, also one that stands inline in a VM.
+        if let image = try images.resolve(name), !LayerRecipe.builtIn.contains(name),
+            !Engine.recipes(of: fleet).contains(where: { $0.name == name })
         {
             return image.digest
         }

@@ -66,6 +66,20 @@ import Testing
         #expect(!Files.exists("\(other.layout.root)/layers"))
     }
 
+    /// The image of that name is of an earlier recipe, and must not be started for the new one.
+    @Test(.enabled(if: geteuid() == 0, "only root builds images"))
+    func aChangedInlineRecipeIsBuilt() async throws {
+        let world = try await World()
+        let store = ImageStore(root: world.layout.root)
+        let core = try #require(try store.resolve("core"))
+        try store.setName("vm.web", core.digest)
+        try world.declare("web: { image: { from: core, packages: [jq] } }")
+        try await world.usePath(of: [])
+        let up = try await world.martlet("up")
+        #expect(up.exit != .code(0))
+        #expect("\(up.text)\(up.errorText)".contains("mmdebstrap"), "\(up.errorText)")
+    }
+
     @Test(.enabled(if: geteuid() == 0, "only root mounts"))
     func noSpaceIsSaid() async throws {
         let world = try await World()
