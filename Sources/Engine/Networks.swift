@@ -156,8 +156,10 @@ extension Engine {
             opening.contains { field == $0 || field.hasPrefix($0 + ".") }
         }
         guard isOpened else { return }
+        let image = try store.current(vm.name).flatMap { try images.resolve($0.imageDigest) }
         let rules = GuestIdentity.firewall(
-            open: vm.openPorts(allow: try store.networkSettings(fleet).allow))
+            open: vm.openPorts(allow: try store.networkSettings(fleet).allow)
+                + Engine.openPorts(of: image, for: vm))
         let program = try await access(vm.name).program(
             user: "root", command: ["nft", "-f", "-"], terminal: false)
         let output = try await program.capture(input: Array(rules.utf8))
@@ -167,6 +169,11 @@ extension Engine {
                 reason: "its own firewall did not take the ports over: "
                     + String(output.errorText.prefix { !$0.isNewline }))
         }
+    }
+
+    /// The ports that a VM's image wants open; a VM with a `firewall` of its own has that alone.
+    static func openPorts(of image: ImageManifest?, for vm: VM) -> [ProtocolPort] {
+        vm.firewall == Firewall() ? image?.ports ?? [] : []
     }
 
     /// Notes the addresses that a VM was given, so that it has them again.

@@ -145,6 +145,10 @@ extension Engine {
         var guest = GuestIdentity(
             vm, settings, identity: identity, imageDigest: image.digest,
             defaultKeys: Engine.ownKeys())
+        for port in Engine.openPorts(of: image, for: vm) {
+            if port.transport == .tcp { guest.tcpPorts.append(port.port) }
+            if port.transport == .udp { guest.udpPorts.append(port.port) }
+        }
         for (name, value) in secrets { guest.credentials[name] = value.bytes }
         return try guest.firmwareEntries().enumerated().map { index, entry in
             let path = "\(files.credentials)/entry-\(index)"

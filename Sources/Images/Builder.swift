@@ -159,7 +159,7 @@ package struct Builder: Sendable {
         try WorkFolder.sweep(store.root)
         let work = try WorkFolder.make(store.root)
         do {
-            try await prepareSources(layer, in: work.path, progress: progress)
+            let ports = try await prepareSources(layer, in: work.path, progress: progress)
             try await run(layer, key, on: parents, in: work.path, progress: progress)
             let boot = parents.isEmpty ? try await takeKernel(from: work.path) : nil
             let packed = try await store.take("\(work.path)/layer.erofs", .erofs)
@@ -172,7 +172,8 @@ package struct Builder: Sendable {
                 layer: .init(
                     digest: packed.digest, bytes: packed.bytes,
                     check: try Builder.check(try Files.readText("\(work.path)/verity"))),
-                packages: packages, boot: boot, sources: layer.sources.map(\.digest))
+                packages: packages, boot: boot,
+                sources: layer.sources.map(\.cacheName), ports: ports)
             try Files.makeFolder("\(store.root)/cache/recipes")
             try Files.write(store.recipeFile(key), record.json.text(pretty: true) + "\n")
             try work.remove()
@@ -331,6 +332,7 @@ package struct Builder: Sendable {
         var image = ImageManifest(
             name: name, layers: records.map(\.layer), kernel: boot.kernel, initramfs: "",
             commandLine: Builder.commandLine, packages: packages, createdAt: Clock.now())
+        image.ports = records.flatMap(\.ports)
         var archive = CPIO()
         archive.file("init", mode: 0o755, GuestPrograms.initProgram)
         if let list = image.verityList { archive.file("verity", mode: 0o644, Array(list.utf8)) }

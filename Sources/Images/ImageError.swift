@@ -36,7 +36,7 @@ package enum ImageError: Error, Equatable, CustomStringConvertible {
         case .badName(let name):
             "'\(name)' cannot name an image: use letters, digits, '-', '_' and '.'"
         case .unsupported(let image):
-            "the image '\(image)' is made from an OCI image or a foreign disk: not available yet"
+            "the image '\(image)' is made from a foreign disk: not available yet"
         case .unreadableSource(let image, let error):
             "the image '\(image)' takes a file that cannot be read: \(error)"
         case .missingTool(let name, let package):

@@ -33,6 +33,8 @@ package struct ImageManifest: Sendable, Equatable {
     package var packages: [String: String]
     /// Seconds since 1970.
     package var createdAt: Int64
+    /// What its services want open in the guest's firewall, as far as they say so.
+    package var ports: [ProtocolPort] = []
 
     /// An older martlet would use layers with a hash tree without checking them.
     static let newestFormat: Int64 = 2
@@ -68,22 +70,41 @@ package struct ImageManifest: Sendable, Equatable {
 
 extension ImageManifest {
     package var json: JSONValue {
-        .object([
-            .init("format", .integer(format)),
-            .init("name", .string(name)),
-            .init("digest", .string("sha256:" + digest)),
-            .init("createdAt", .integer(createdAt)),
-            .init("commandLine", .string(commandLine)),
-            .init("kernel", .string(kernel)),
-            .init("initramfs", .string(initramfs)),
-            .init(
-                "layers",
-                .array(layers.map { .object($0.members) })),
-            .init(
-                "packages",
-                .object(
-                    packages.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) })),
-        ])
+        .object(
+            [
+                .init("format", .integer(format)),
+                .init("name", .string(name)),
+                .init("digest", .string("sha256:" + digest)),
+                .init("createdAt", .integer(createdAt)),
+                .init("commandLine", .string(commandLine)),
+                .init("kernel", .string(kernel)),
+                .init("initramfs", .string(initramfs)),
+                .init(
+                    "layers",
+                    .array(layers.map { .object($0.members) })),
+                .init(
+                    "packages",
+                    .object(
+                        packages.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) }
+                    )),
+            ] + ImageManifest.members(ports))
+    }
+
+    /// `ports`, where there are any: `["80/tcp"]`.
+    static func members(_ ports: [ProtocolPort]) -> [JSONValue.Member] {
+        guard !ports.isEmpty else { return [] }
+        let texts = ports.map { JSONValue.string("\($0.port)/\($0.transport.rawValue)") }
+        return [.init("ports", .array(texts))]
+    }
+
+    static func ports(_ json: JSONValue) -> [ProtocolPort] {
+        (json["ports"]?.elements ?? []).compactMap { element in
+            let parts = (element.string ?? "").split(separator: "/").map(String.init)
+            guard parts.count == 2, let number = UInt16(parts[0]), number > 0,
+                let transport = TransportProtocol(rawValue: parts[1])
+            else { return nil }
+            return ProtocolPort(transport, number)
+        }
     }
 
     /// Reads a manifest; `path` names the file in errors.
@@ -114,6 +135,7 @@ extension ImageManifest {
         self.init(
             name: name, layers: layers, kernel: kernel, initramfs: initramfs,
             commandLine: commandLine, packages: packages, createdAt: createdAt)
+        ports = ImageManifest.ports(json)
         guard json["digest"]?.string == "sha256:" + digest else {
             throw .damaged(path: path, reason: "its digest does not fit to its content")
         }

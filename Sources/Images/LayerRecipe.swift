@@ -66,9 +66,7 @@ extension LayerRecipe {
             if let recipe = recipes.first(where: { $0.name == current }),
                 seen.insert(current).inserted
             {
-                guard recipe.oci == nil, recipe.disk == nil else {
-                    throw .unsupported(image: current)
-                }
+                guard recipe.disk == nil else { throw .unsupported(image: current) }
                 layers.append(try LayerRecipe(recipe))
                 next = recipe.from ?? "core"
             } else {

@@ -20,14 +20,18 @@ struct LayerRecord: Equatable {
     let boot: Boot?
     /// The names of its sources in `cache/sources`.
     let sources: [String]
+    /// The ports that it wants open in the guest's firewall.
+    let ports: [ProtocolPort]
 
     init(
-        layer: ImageManifest.Layer, packages: [String: String], boot: Boot?, sources: [String] = []
+        layer: ImageManifest.Layer, packages: [String: String], boot: Boot?, sources: [String] = [],
+        ports: [ProtocolPort] = []
     ) {
         self.layer = layer
         self.packages = packages
         self.boot = boot
         self.sources = sources
+        self.ports = ports
     }
 
     /// Reads a record; nil when there is none or it is damaged: then the layer is built again.
@@ -39,6 +43,7 @@ struct LayerRecord: Equatable {
         self.layer = layer
         self.packages = Dictionary(
             packages.members.map { ($0.key, $0.value.string ?? "") }, uniquingKeysWith: { $1 })
+        ports = ImageManifest.ports(json)
         sources = (json["sources"]?.elements ?? []).compactMap(\.string)
         if let boot = json["boot"], let kernel = boot["kernel"]?.string,
             let modules = boot["modules"]?.string, isDigest(kernel), isDigest(modules),
@@ -66,6 +71,7 @@ struct LayerRecord: Equatable {
         if !sources.isEmpty {
             members.append(.init("sources", .array(sources.map(JSONValue.string))))
         }
+        members += ImageManifest.members(ports)
         return .object(members)
     }
 }

@@ -21,9 +21,11 @@ package func unavailable(_ vm: VM, in fleet: Fleet) -> [Unavailable] {
         "hypervisor", vm.hypervisor != .auto && vm.hypervisor != .qemu,
         "hypervisors other than qemu")
     let recipes = recipes(of: vm.image, in: fleet)
+    check("image", recipes.contains { $0.disk != nil }, "foreign disks")
+    // What such a service is told does not reach its program yet.
     check(
-        "image", recipes.contains { $0.oci != nil || $0.disk != nil },
-        "OCI images and foreign disks")
+        "service", vm.service != nil && recipes.contains { $0.oci != nil },
+        "services that are OCI images")
     check("memory", !vm.memory.isFixed, "a balloon")
     check(
         "limits.network", vm.limits.network != nil && !vm.isOnNetwork,

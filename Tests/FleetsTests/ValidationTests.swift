@@ -32,7 +32,7 @@ func expectMistakes(_ text: String, _ expected: [String]) {
             "image: { from: core, disk: x }",
             ["1:20: vms.a.image: only one of 'from', 'oci' and 'disk'"]
         ),
-        ("image: { oci: nginx }", ["1:27: warning: vms.a.image.oci: has no digest"]),
+        ("image: { oci: nginx }", ["1:27: vms.a.image.oci: has no digest"]),
         ("image: { oci: \"nginx@sha256:12\" }", ["1:27: vms.a.image.oci: the digest is"]),
         (
             "image: { packages: [\"No Such\"] }",

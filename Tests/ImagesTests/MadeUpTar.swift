@@ -7,9 +7,10 @@ struct MadeUpTar {
 
     /// `type`: `0` a file, `1` a hard link, `2` a symbolic one, `3` a device, `5` a folder.
     mutating func add(
-        _ name: String, _ type: Character = "0", content: String = "", link: String = "",
-        mode: Int = 0o644, user: Int = 1000, size: Int? = nil
+        _ name: String, _ type: Character = "0", content: String = "", bytes: [UInt8]? = nil,
+        link: String = "", mode: Int = 0o644, user: Int = 1000, size: Int? = nil
     ) {
+        let content = bytes ?? Array(content.utf8)
         var header = [UInt8](repeating: 0, count: 512)
         func put(_ at: Int, _ text: String) {
             for (index, byte) in text.utf8.enumerated() { header[at + index] = byte }
@@ -22,7 +23,7 @@ struct MadeUpTar {
         put(100, octal(mode, 7))
         put(108, octal(user, 7))
         put(116, octal(user, 7))
-        put(124, octal(size ?? content.utf8.count, 11))
+        put(124, octal(size ?? content.count, 11))
         put(136, octal(1_700_000_000, 11))
         put(148, "        ")
         put(156, String(type))
@@ -31,8 +32,8 @@ struct MadeUpTar {
         put(329, octal(1, 7))
         put(337, octal(3, 7))
         put(148, octal(header.reduce(0) { $0 + Int($1) }, 6) + "\u{0} ")
-        bytes += header + Array(content.utf8)
-        bytes += [UInt8](repeating: 0, count: (512 - content.utf8.count % 512) % 512)
+        self.bytes += header + content
+        self.bytes += [UInt8](repeating: 0, count: (512 - content.count % 512) % 512)
     }
 
     /// With the end that a tar has.

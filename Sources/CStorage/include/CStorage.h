@@ -23,8 +23,7 @@
     X(archive_read_support_filter_gzip) X(archive_read_support_filter_xz) \
     X(archive_read_support_filter_bzip2) X(archive_read_support_format_zip) \
     X(archive_read_open_filename) X(archive_entry_hardlink) X(archive_entry_symlink) \
-    X(archive_entry_perm) X(archive_entry_uid) X(archive_entry_gid) \
-    X(archive_entry_xattr_reset) X(archive_entry_xattr_next)
+    X(archive_entry_perm) X(archive_entry_uid) X(archive_entry_gid)
 
 #define ML_NBD_FUNCTIONS(X) \
     X(nbd_create) X(nbd_close) X(nbd_get_error) X(nbd_set_export_name) X(nbd_add_meta_context) \

@@ -49,7 +49,7 @@ extension Validator {
                 base, at + ["oci"],
                 "expected a reference such as docker.io/library/nginx@sha256:…, found '\(oci)'")
         } else if parts.count == 1 {
-            places.warn(
+            places.fail(
                 base, at + ["oci"],
                 "has no digest, so what it stands for changes without notice; add '@sha256:…'")
         } else if !parts[1].hasPrefix("sha256:")

@@ -15,8 +15,6 @@ final class ArchiveEntries {
         let mode: UInt32
         let user: UInt32
         let group: UInt32
-        /// `security.capability`, if the file has capabilities.
-        let capabilities: [UInt8]
     }
 
     private let library: ml_archive
@@ -93,22 +91,7 @@ final class ArchiveEntries {
         return Entry(
             name: name, kind: kind, mode: UInt32(library.archive_entry_perm(entry)),
             user: UInt32(truncatingIfNeeded: library.archive_entry_uid(entry)),
-            group: UInt32(truncatingIfNeeded: library.archive_entry_gid(entry)),
-            capabilities: capabilities(entry))
-    }
-
-    private func capabilities(_ entry: OpaquePointer) -> [UInt8] {
-        guard library.archive_entry_xattr_reset(entry) > 0 else { return [] }
-        var name: UnsafePointer<CChar>?
-        var value: UnsafeRawPointer?
-        var size = 0
-        while library.archive_entry_xattr_next(entry, &name, &value, &size) == 0 {
-            guard let name, let value, String(cString: name) == "security.capability" else {
-                continue
-            }
-            return [UInt8](UnsafeRawBufferPointer(start: value, count: size))
-        }
-        return []
+            group: UInt32(truncatingIfNeeded: library.archive_entry_gid(entry)))
     }
 
     /// The content of the entry that `next` gave last; what is between the pieces is zeros.

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-import Glibc
+import Fleets
 import Linux
 
 extension Builder {
     /// Fetches a layer's sources and lays them ready in `sources/` of the work folder.
+    ///
+    /// Returns the ports that they want open.
     func prepareSources(
         _ layer: LayerRecipe, in work: String,
         progress: @escaping @Sendable (BuildProgress) -> Void
-    ) async throws {
-        guard !layer.sources.isEmpty else { return }
+    ) async throws -> [ProtocolPort] {
+        guard !layer.sources.isEmpty else { return [] }
+        var ports: [ProtocolPort] = []
         let image = layer.image
         let report: @Sendable (String) -> Void = { progress(BuildProgress(image: image, step: $0)) }
         try Files.makeFolder("\(work)/sources")
@@ -19,19 +22,31 @@ extension Builder {
                 try Files.write(target + ".txt", requirements)
                 continue
             }
+            if source.kind == .oci {
+                let pull = OCIPull(cache: cache, image: image, source: source, progress: report)
+                let pulled = try await pull.run()
+                report("unpacking \(source.name)")
+                try Files.makeFolder(target)
+                let tree = OCITree(folder: target, source: source)
+                ports += try await naming(source, of: image) { try tree.make(pulled) }
+                continue
+            }
             let file = try await cache.file(source, image: image, progress: report)
             switch source.kind {
             case .archive, .binary(_, true): report("unpacking \(source.name)")
             default: break
             }
-            try await blocking {
-                do {
-                    try Builder.prepare(source, file, at: target)
-                } catch let error as ArchiveEntries.Failure {
-                    throw ImageError.badSource(
-                        image: image, source: source.address, reason: error.text)
-                }
-            }
+            try await naming(source, of: image) { try Builder.prepare(source, file, at: target) }
+        }
+        return ports
+    }
+
+    /// Does what blocks, and says of which source something is wrong.
+    private func naming<R: Sendable>(
+        _ source: LayerRecipe.Source, of image: String, _ body: @escaping @Sendable () throws -> R
+    ) async throws -> R {
+        do { return try await blocking(body) } catch let error as ArchiveEntries.Failure {
+            throw ImageError.badSource(image: image, source: source.address, reason: error.text)
         }
     }
 
@@ -47,7 +62,7 @@ extension Builder {
         // The image sees them read-only; a copy costs more than a second name.
         case .binary(_, false): try ImageStore.share(file, target)
         case .deb: try ImageStore.share(file, target + ".deb")
-        case .pip: break
+        case .pip, .oci: break
         }
     }
 }

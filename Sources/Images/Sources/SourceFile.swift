@@ -10,6 +10,8 @@ extension LayerRecipe {
             case binary(mode: UInt32, isCompressed: Bool)
             case deb
             case pip(requirements: [String])
+            /// An OCI image that runs as a service.
+            case oci
         }
 
         package var kind: Kind
@@ -25,6 +27,10 @@ extension LayerRecipe {
             if case .pip(let all) = kind {
                 return all.count == 1 ? "the requirement of \(to)" : "the requirements of \(to)"
             }
+            if kind == .oci {
+                let name = OCIPull.repository(address).split(separator: "/").last
+                return name.map(String.init) ?? address
+            }
             let file = address.prefix { $0 != "?" && $0 != "#" }.split(separator: "/").last
             return file.map(String.init) ?? address
         }
@@ -37,8 +43,12 @@ extension LayerRecipe {
             case .binary(let mode, let isCompressed): "binary \(digest) \(mode) \(isCompressed)"
             case .deb: "deb \(digest)"
             case .pip: "pip \(digest)"
+            case .oci: "oci \(digest) \(OCIUnits.form)"
             }
         }
+
+        /// Its name in `cache/sources`.
+        var cacheName: String { kind == .oci ? "oci-\(digest)" : digest }
 
         /// The text that pip reads.
         var requirements: String? {
@@ -58,12 +68,24 @@ extension LayerRecipe {
 
     static func sources(of recipe: ImageRecipe) throws(ImageError) -> [Source] {
         var all: [Source] = []
+        if let oci = recipe.oci { all.append(try Source(oci: oci, of: recipe.name)) }
         for source in recipe.sources { all.append(try Source(source, of: recipe.name)) }
         return all
     }
 }
 
 extension LayerRecipe.Source {
+    /// The image behind `NAME@sha256:…`.
+    fileprivate init(oci reference: String, of image: String) throws(ImageError) {
+        let parts = reference.split(separator: "@")
+        guard parts.count == 2, let hex = OCIImage.hex(parts[1].lowercased()) else {
+            throw .badSource(
+                image: image, source: reference,
+                reason: "it has no digest, so nobody knows what it is; add '@sha256:…'")
+        }
+        (kind, address, digest, to) = (.oci, reference, hex, OCIUnits.home)
+    }
+
     init(_ source: ImageSource, of image: String) throws(ImageError) {
         to = source.to ?? source.venv ?? ""
         if let requirements = source.pip {

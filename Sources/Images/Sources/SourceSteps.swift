@@ -48,6 +48,7 @@ extension LayerSteps {
                         title: "installing \(source.to)",
                         script: "inside install -D -o 0 -g 0 -m \(bits) \(from) \(to)"))
             case .pip: steps.append(fillEnvironment(source, index))
+            case .oci: steps.append(putService(from))
             }
         }
         return steps + [
@@ -77,6 +78,28 @@ extension LayerSteps {
                     install_files
                 }
                 umount "$ROOT/var/cache/apt/archives"
+                """)
+    }
+
+    /// The root of an OCI image, what its volumes start with, and the units that run it.
+    private static func putService(_ from: String) -> Step {
+        Step(
+            title: "putting the OCI image into \(OCIUnits.home)",
+            script: """
+                inside mkdir -p \(OCIUnits.home) \(OCIUnits.state)/volumes
+                inside cp -a \(from)/rootfs \(OCIUnits.home)/
+                inside cp -a \(from)/volumes/. \(OCIUnits.state)/volumes/
+                inside install -m 644 -t /etc/systemd/system \(from)/\(OCIUnits.service) \\
+                    \(from)/\(OCIUnits.rootService)
+                read -r user group groups <"$ROOT\(from)/account"
+                for number in $group $groups; do
+                    inside getent group "$number" >/dev/null ||
+                        inside groupadd -r -g "$number" "oci-$number"
+                done
+                inside getent passwd "$user" >/dev/null ||
+                    inside useradd -r -M -N -u "$user" -g "$group" -d / -s /usr/sbin/nologin \\
+                        "oci-$user"
+                inside systemctl -q enable \(OCIUnits.service)
                 """)
     }
 

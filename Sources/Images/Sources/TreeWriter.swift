@@ -29,6 +29,15 @@ final class TreeWriter {
         }
     }
 
+    /// A folder right below the root, in the place of whatever else has its name.
+    func realFolder(_ name: String) throws {
+        let top = root.raw
+        if unlinkat(top, name, 0) != 0, errno != ENOENT, errno != EISDIR {
+            throw SystemError("remove \(name)")
+        }
+        if mkdirat(top, name, 0o755) != 0, errno != EEXIST { throw SystemError("mkdir \(name)") }
+    }
+
     /// A folder that is there.
     func existing(_ path: [Substring]) throws(SystemError) -> Descriptor {
         try Files.openBelow(root, path.joined(separator: "/"), followLinks: followLinks)
