@@ -106,7 +106,7 @@ import Testing
         func reason(_ vm: String) -> String? {
             changes.first { $0["vm"]?.string == vm }?["reason"]?.string
         }
-        #expect(reason("c") == "OCI images and foreign disks: not available yet")
+        #expect(reason("c") == "services that are OCI images: not available yet")
         #expect(changes.contains { $0["vm"] == "a" && $0["action"] == "create" })
     }
 }
