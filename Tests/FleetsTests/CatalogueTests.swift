@@ -137,10 +137,12 @@ let wikiEntry = """
             """
             defaults: { memory: 2GiB, vcpu: 3 }
             secrets: { b-key: { file: /run/key }, b-mail: { file: /run/mail } }
+            networks: { web: { subnet: 10.1.0.0/24 } }
             vms:
               a: { service: wiki }
               b:
                 service: wiki
+                interfaces: [{ network: web }]
                 memory: 1GiB
                 with: { title: 'say "$x"', pages: pages }
                 publish: [{ host: wiki.example.org }, { host: w.example.org, port: 1 }]
@@ -327,9 +329,8 @@ let wikiEntry = """
             """
         #expect(
             lint(entry, "web") == [
-                "f:7:15: warning: image.oci: has no digest, so what it stands for changes without "
-                    + "notice; add '@sha256:…'",
-                "f:7:15: image.oci: has no digest: add '@sha256:…'",
+                "f:7:15: image.oci: has no digest, so what it stands for changes without "
+                    + "notice; add '@sha256:…'"
             ])
         let unit = entry + "\nunits: [{ name: a, exec: /a, sandbox: strict }]"
         #expect(lint(unit, "web").contains { $0.contains("leave 'units' out") })

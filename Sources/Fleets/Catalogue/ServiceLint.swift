@@ -94,9 +94,6 @@ extension ServiceChecks {
 
     private func lintImage() {
         Validator(Fleet(), places).checkRecipe(service.image, "image", [])
-        if let oci = service.image.oci, !oci.contains("@sha256:") {
-            fail("image", ["oci"], "has no digest: add '@sha256:…'")
-        }
         for path in service.image.files.keys.sorted()
         where service.files[path] != nil {
             fail("image", ["files", .key(path)], "it is made from the entry already")
