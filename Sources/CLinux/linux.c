@@ -135,7 +135,7 @@ static long copy_self(int *pidfd) {
     return 0;
 }
 
-int ml_spawn(const struct ml_spawn_options *o, struct ml_spawn_result *result) {
+static int spawn_once(const struct ml_spawn_options *o, struct ml_spawn_result *result) {
     int pipefd[2], pidfd = -1;
     *result = (struct ml_spawn_result){.pidfd = -1, .step = ML_STEP_OTHER, .place = -1};
     if (pipe2(pipefd, O_CLOEXEC) < 0) return -errno;
@@ -166,6 +166,18 @@ int ml_spawn(const struct ml_spawn_options *o, struct ml_spawn_result *result) {
     }
     result->pidfd = pidfd;
     return (int)pid;
+}
+
+int ml_spawn(const struct ml_spawn_options *o, struct ml_spawn_result *result) {
+    // A file that was just written is busy as long as some other child, between its clone and its
+    // exec, still has the copy of the descriptor that wrote it. From here and not in the child:
+    // two children that wait for each other's copies would never end.
+    const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    for (int tries = 0;; tries++) {
+        int pid = spawn_once(o, result);
+        if (pid != -ETXTBSY || tries == 100) return pid;
+        nanosleep(&pause, NULL);
+    }
 }
 
 int ml_become(const struct ml_spawn_options *o, struct ml_spawn_result *result) {

@@ -28,6 +28,26 @@ import Testing
         #expect(throws: SystemError("start /nope", ENOENT)) { try Program("/nope").spawn() }
     }
 
+    @Test func aFileThatIsStillBeingWrittenIsWaitedFor() async throws {
+        var template = Array("/tmp/martlet-busy.XXXXXX".utf8CString)
+        let folder = String(cString: try #require(mkdtemp(&template)))
+        defer { try? Files.remove(folder) }
+        let path = "\(folder)/script"
+        try Files.write(path, "#!/bin/sh\necho ran\n", mode: 0o755)
+        // Holds it as a child of another thread does between its clone and its exec.
+        var holder = Program("/bin/sh", ["-c", "echo open; sleep 0.3"])
+        let out = try Pipe().split()
+        let reader = Descriptor(owning: out.reader)
+        let writer = try Descriptor.open(path, O_WRONLY)
+        holder.descriptors = [1: out.writer, 5: writer.raw]
+        let child = try holder.spawn()
+        close(out.writer)
+        close(writer.release())
+        #expect(try read(reader.raw, 16) == Array("open\n".utf8))
+        #expect(try await Program(path).capture().text == "ran\n")
+        #expect(try await child.wait() == .code(0))
+    }
+
     @Test func aGrandchildThatKeepsTheStreamDoesNotHoldUs() async throws {
         let output = try await Program("/bin/sh", ["-c", "sleep 600 & echo $!"]).capture()
         // We are here while it still sleeps: that is all there is to show.
