@@ -283,6 +283,9 @@ extension GuestIdentity.Interface {
             var text = "[Match]\nMACAddress=\(mac)\n[Network]\nIPv6AcceptRA=no\n"
             // The initramfs has set the address already: taking it over must not drop connections.
             text += "KeepConfiguration=static\n"
+            // Nobody else has them, and what asks first whether somebody has is a second late: who
+            // is told to listen on such an address when the guest starts would fail.
+            text += "IPv6DuplicateAddressDetection=0\n"
             for address in addresses { text += "Address=\(address)\n" }
             for gateway in gateways {
                 text += "[Route]\nGateway=\(gateway)\n"

@@ -184,8 +184,10 @@ struct ShareTests {
         try world.serveShares(command: "echo 'no such luck' >&2; exit 3")
         try world.declare(ShareTests.two)
         // Its hypervisor does not need the share to come up.
-        _ = try await world.martlet("up")
-        try await world.until("it has failed") { try await world.state("web") == "failed" }
+        let up = try await world.martlet("up")
+        try await world.until("it has failed: \(up.text)\(up.errorText)") {
+            try await world.state("web") == "failed"
+        }
         let reason = try await world.list()["web"]?["reason"]?.string ?? ""
         #expect(reason.contains("cannot serve \(world.folder)/src/r"), "\(reason)")
         #expect(reason.hasSuffix("exit code 3: no such luck"), "\(reason)")

@@ -93,6 +93,7 @@ import Testing
                 [Network]
                 IPv6AcceptRA=no
                 KeepConfiguration=static
+                IPv6DuplicateAddressDetection=0
                 Address=10.1.0.2/24
                 Address=fd00::2/64
                 [Route]
