@@ -54,6 +54,10 @@ package enum Ruleset {
 
     private static let counters = drops.map { "    counter \($0) { }\n" }.joined()
 
+    private static func list(_ ranges: [some CustomStringConvertible]) -> String {
+        ranges.map(\.description).joined(separator: ", ")
+    }
+
     private static func drop(_ counter: String) -> String { "counter name \"\(counter)\" drop" }
 }
 
@@ -98,11 +102,8 @@ extension Ruleset {
             map forwards6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
             map forwards4-at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
             map forwards6-at { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
-            set private4 { type ipv4_addr; flags interval; elements = {
-                0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12,
-                192.0.0.0/24, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/3 } }
-            set private6 { type ipv6_addr; flags interval; elements = {
-                ::/16, 64:ff9b::/32, 2002::/16, fc00::/7, fe80::/10, ff00::/8 } }
+            set private4 { type ipv4_addr; flags interval; elements = { \(list(PrivateRanges.v4)) } }
+            set private6 { type ipv6_addr; flags interval; elements = { \(list(PrivateRanges.v6)) } }
         """
 
     /// Before anything else: what a VM sends must come from its network's addresses.

@@ -154,6 +154,53 @@ struct EscapeDrillTests {
         try world.expectNothingLeftOver()
     }
 
+    /// Its hypervisor must be on the host's network, and meets nobody there.
+    @Test(.enabled(if: geteuid() == 0, "only root has what is closed by control group"))
+    func anInterfaceOfTheUserReachesNoNeighbour() async throws {
+        let prey = try await Prey()
+        let world = prey.world
+        let allowed = "hardening: { confine: { IPAddressAllow: \"localhost 192.0.2.0/24\" } }"
+        try world.declare(
+            "in: {}, may: { \(allowed) }, out: { hardening: { confine: false } }")
+        let attempts = [
+            ("tcp", "inet \(prey.port)"), ("mapped", "mapped \(prey.port)"),
+            ("udp", "datagram \(prey.port)"), ("udp6", "datagram6 \(prey.port)"),
+            ("names", "datagram 53"),
+        ]
+        for name in ["in", "may", "out"] {
+            try Files.write(
+                "\(world.folder)/attempts-\(name)",
+                attempts.map { "\($0.0) \($0.1)" }.joined(separator: "\n"), mode: 0o644)
+        }
+        let said = try await world.must("up").errorText
+        #expect(!said.contains("warning"), "\(said)")
+        let inside = try prey.answers(of: "in")
+        #expect(
+            inside == [
+                "tcp": "EPERM", "mapped": "EPERM", "udp": "EPERM", "udp6": "EPERM", "names": "ok",
+            ])
+        // IPv4 in an address of IPv6 is none of those that were named.
+        let named = try prey.answers(of: "may")
+        #expect(named["tcp"] == "ok" && named["udp6"] == "ok" && named["mapped"] == "EPERM")
+        #expect(try prey.answers(of: "out").values.allSatisfy { $0 == "ok" })
+
+        func network(_ name: String) async throws -> JSONValue? {
+            // Where no guest is, none is to be waited for.
+            try Files.remove(world.layout.vm(name).sshSocket)
+            let text = try await world.must("status", "--security", name, "--json").standardOutput
+            return try JSONValue(parsing: text)["rows"]?.elements.first {
+                $0["item"] == "network" && $0["process"] == "hypervisor"
+            }
+        }
+        #expect(try await network("in")?["holds"] == true)
+        #expect(try await network("out")?["holds"] == false)
+        try await world.must("down")
+        try world.expectNothingLeftOver()
+        let group = "\(Derived.rootID(world.layout.root))-in"
+        #expect(!Files.exists("/sys/fs/cgroup/unified/martlet/\(group)"))
+        #expect(!Files.exists("/sys/fs/cgroup/martlet/\(group)"))
+    }
+
     @Test(.enabled(if: geteuid() == 0, "only root can become somebody else"))
     func withoutRootTheViewHoldsAsWell() async throws {
         let prey = try await Prey()

@@ -134,7 +134,7 @@ final class World {
     /// Those of VMs that a test left running: nobody else looks for them.
     private func removeControlGroups() {
         let owner = Derived.rootID(layout.root) + "-"
-        for kind in ["cpu", "memory", "pids", "blkio"] {
+        for kind in ["cpu", "memory", "pids", "blkio", "unified"] {
             let folder = "/sys/fs/cgroup/\(kind)/martlet"
             for name in (try? Files.list(folder)) ?? [] where name.hasPrefix(owner) {
                 for _ in 0..<50 where rmdir("\(folder)/\(name)") != 0 && errno == EBUSY {

@@ -45,6 +45,26 @@ static int do_inet(void) {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     return fd < 0 ? -1 : connect(fd, (struct sockaddr *)&a, sizeof a);
 }
+// The same by a socket of IPv6.
+static int do_mapped(void) {
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)atoi(argument))};
+    if (inet_pton(AF_INET6, "::ffff:127.0.0.1", &a.sin6_addr) != 1) return -1;
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    return fd < 0 ? -1 : connect(fd, (struct sockaddr *)&a, sizeof a);
+}
+// Datagrams without a connection, to whatever does not listen there.
+static int do_datagram(void) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argument))};
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    return fd < 0 || sendto(fd, "x", 1, 0, (struct sockaddr *)&a, sizeof a) < 0 ? -1 : 0;
+}
+static int do_datagram6(void) {
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)atoi(argument))};
+    a.sin6_addr = in6addr_loopback;
+    int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    return fd < 0 || sendto(fd, "x", 1, 0, (struct sockaddr *)&a, sizeof a) < 0 ? -1 : 0;
+}
 static int do_netlink(void) { return socket(AF_NETLINK, SOCK_RAW, 0) < 0 ? -1 : 0; }
 static pid_t victim(void) {
     pid_t child = fork();
@@ -161,7 +181,8 @@ static const struct {
     int (*attempt)(void);
 } attempts[] = {
     {"read", do_read}, {"write", do_write}, {"list", do_list}, {"connect", do_connect},
-    {"inet", do_inet}, {"netlink", do_netlink}, {"ptrace", do_ptrace}, {"peek", do_peek},
+    {"inet", do_inet}, {"mapped", do_mapped}, {"datagram", do_datagram},
+    {"datagram6", do_datagram6}, {"netlink", do_netlink}, {"ptrace", do_ptrace}, {"peek", do_peek},
     {"others", do_others}, {"namespace", do_namespace}, {"clone", do_clone}, {"mount", do_mount},
     {"setns", do_setns}, {"keys", do_keys}, {"uring", do_uring}, {"module", do_module},
     {"file-module", do_file_module}, {"kexec", do_kexec}, {"bpf", do_bpf}, {"perf", do_perf},

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "confine.h"
+#include "reach.h"
 
 struct ml_fd_map {
     int from, to;

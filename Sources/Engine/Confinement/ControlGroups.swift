@@ -18,6 +18,8 @@ package struct ControlGroups: Sendable, Equatable {
     }
 
     package var trees: [Kind: Tree] = [:]
+    /// Where the second version is mounted, whether or not it holds limits.
+    package var unified: String?
 
     package init() {}
 
@@ -30,6 +32,7 @@ package struct ControlGroups: Sendable, Equatable {
             else { continue }
             let mount = unescaped(words[4])
             if words[dash + 1] == "cgroup2" {
+                unified = mount
                 let offered = controllers(mount).split(whereSeparator: \.isWhitespace)
                 for kind in Kind.allCases where offered.contains(Substring(kind.rawValue)) {
                     trees[kind] = Tree(mount: mount, isUnified: true)

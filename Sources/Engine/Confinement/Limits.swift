@@ -9,6 +9,14 @@ extension ControlGroups {
         trees[kind].map { "\($0.mount)/martlet/\(owner)" }
     }
 
+    /// The group of one VM in the second version's tree, for what is no limit.
+    func unifiedGroup(of owner: String) throws(SystemError) -> String {
+        guard let unified else {
+            throw SystemError("this host has no control groups of the second version", ENODEV)
+        }
+        return "\(unified)/martlet/\(owner)"
+    }
+
     /// Makes a VM's group in the tree of a kind, with that kind of limits in it.
     private func make(_ kind: Kind, of owner: String) throws(SystemError) -> String {
         guard let tree = trees[kind], let group = group(kind, of: owner) else {
@@ -63,8 +71,8 @@ extension ControlGroups {
 
     /// Removes a VM's groups; those in which something still runs stay for the next time.
     func remove(_ owner: String) {
-        for kind in Kind.allCases {
-            guard let path = group(kind, of: owner), Files.exists(path) else { continue }
+        let paths = Kind.allCases.map { group($0, of: owner) } + [try? unifiedGroup(of: owner)]
+        for path in Set(paths.compactMap(\.self)) where Files.exists(path) {
             // What was killed a moment ago may not be gone yet.
             for _ in 0..<20 where rmdir(path) != 0 && errno == EBUSY { usleep(10_000) }
         }
@@ -75,7 +83,7 @@ extension Engine {
     /// What tells a VM's control groups from others.
     func groupOwner(_ vm: String) -> String { "\(Derived.rootID(layout.root))-\(vm)" }
 
-    /// Makes a VM's control groups with its limits; returns files that a process joins them by, the
+    /// Makes a VM's control groups with its limits and what is closed to it; returns files that a process joins them by, the
     /// caller's to close.
     ///
     /// A limit that cannot be set stops no VM: it is a warning, once, when somebody asked for it,
@@ -90,14 +98,21 @@ extension Engine {
                     }))
             return []
         }
-        let (groups, failures) = ControlGroups.find().apply(
+        let control = ControlGroups.find()
+        var (groups, failures) = control.apply(
             limits, of: groupOwner(vm.name), devices: Self.disks(of: vm, limits), making: true)
         warnOfLimits(vm, failures)
+        closeReach(of: vm) {
+            let group = try control.unifiedGroup(of: groupOwner(vm.name))
+            try Files.makeFolder(group)
+            if !groups.contains(group) { groups.append(group) }
+            return group
+        }
         return groups.compactMap { group in
             do {
                 return try Descriptor.open("\(group)/cgroup.procs", O_WRONLY).release()
             } catch {
-                reporter.warning("\(vm.name): limits in \(group) do not hold: \(error)")
+                reporter.warning("\(vm.name): what holds in \(group) does not: \(error)")
                 return nil
             }
         }

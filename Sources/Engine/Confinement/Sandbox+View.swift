@@ -66,6 +66,8 @@ extension Confined {
                 return false
             }
             filter.families = families
+        // What is closed to an interface `user` is so by the control group.
+        case "IPAddressAllow": break
         case "SystemCallFilter": return take(calls: setting.value, into: &filter)
         default: return take(yesOrNo: setting, into: &filter)
         }

@@ -16,11 +16,13 @@ package struct ProcessFacts: Sendable, Equatable {
     package var namespaces: [String: String]
     /// The limits of its control groups, by file, as they were read back.
     package var values: [String: String] = [:]
+    /// Whether private addresses are closed to its control group; nil when that cannot be read.
+    package var isReachClosed: Bool?
 
     package init(
         pid: Int32, status: String, mounts: String? = nil, limits: String? = nil,
         groups: String? = nil, links: String? = nil, namespaces: [String: String] = [:],
-        values: [String: String] = [:]
+        values: [String: String] = [:], isReachClosed: Bool? = nil
     ) {
         self.pid = pid
         self.status = status
@@ -30,6 +32,7 @@ package struct ProcessFacts: Sendable, Equatable {
         self.links = links
         self.namespaces = namespaces
         self.values = values
+        self.isReachClosed = isReachClosed
     }
 
     static let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]
@@ -55,7 +58,15 @@ package struct ProcessFacts: Sendable, Equatable {
                 facts.values[file] = try? Files.readText("\(folder)/\(file)")
             }
         }
+        if let unified = control.unified, let path = facts.unifiedPath {
+            facts.isReachClosed = try? ReachFilter.isAttached(to: unified + path)
+        }
         return facts
+    }
+
+    /// Its group in the tree of the second version: 0::/martlet/web.
+    private var unifiedPath: Substring? {
+        (groups ?? "").split(separator: "\n").first { $0.hasPrefix("0::") }?.dropFirst(3)
     }
 
     /// The folder of its group in the tree of a kind.

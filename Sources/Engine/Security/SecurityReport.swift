@@ -157,6 +157,11 @@ struct SecurityJudge {
     private var network: Row {
         switch isOwn("net") {
         case nil: return row("network", nil, "cannot be read")
+        case false where facts.isReachClosed == true:
+            return row(
+                "network", true,
+                "the host's, for an interface 'user'; this host's loopback and private addresses "
+                    + "are closed to it, but for names (port 53)")
         case false:
             return row(
                 "network", false,

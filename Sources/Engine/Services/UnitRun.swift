@@ -90,9 +90,28 @@ extension Engine {
         handed.machine += try openDevices(vm)
         handed.shares = try await startKeeper(vm, files)
         handed.lock = lock.raw
+        if Reach(of: vm) != nil {
+            let group = try? await unitGroup(name)
+            closeReach(of: vm) {
+                guard let group else {
+                    throw SystemError("its unit has no group of the second version", ENODEV)
+                }
+                return group
+            }
+        }
         try handed.store(with: manager)
         // Closed and not unlocked: the manager holds it now, and hands it on.
         close(lock.release())
+    }
+
+    /// The control group of a VM's unit in the second version's tree; nil where it has none.
+    private func unitGroup(_ name: String) async throws -> String? {
+        guard let unified = ControlGroups.find().unified, let manager = try services(for: name)
+        else { return nil }
+        let words = ["show", "--property=ControlGroup", "--value", ServiceManager.unit(name)]
+        let said = try await manager.call("ask for the group of \(name)", words).text
+        let group = said.prefix { $0 != "\n" }
+        return group.isEmpty ? nil : unified + group
     }
 
     /// Runs a change as soon as another run of martlet is through, within a minute.

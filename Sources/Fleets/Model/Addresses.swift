@@ -197,3 +197,17 @@ package enum IPAddress: Notation {
     package static var expected: String { "an address such as 9.9.9.9" }
     package static var pattern: String { #"^[0-9A-Fa-f:.]+$"# }
 }
+
+/// The addresses that mean something else on each host, or nothing to the outside: the host itself,
+/// its neighbours, groups.
+package enum PrivateRanges {
+    package static let v4 = [
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+        "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3",
+    ].compactMap { CIDR($0) }
+    /// The first one has IPv4 addresses written as IPv6 in it, and 2002::/16 and 64:ff9b::/32 lead
+    /// to such.
+    package static let v6 = [
+        "::/16", "64:ff9b::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8",
+    ].compactMap { CIDR6($0) }
+}
