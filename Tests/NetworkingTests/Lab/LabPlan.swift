@@ -82,6 +82,20 @@ extension Lab {
             name: name, tap: tap, mac: mac, ipv4: Lab.address(ipv4), ipv6: ipv6.map(Lab.address))
     }
 
+    /// Waits until the kernel has taken note of every carrier: it does so when it has time, up to a
+    /// second later, and until then what is sent is dropped.
+    func linksSettle(in name: String) async throws {
+        try await sh(
+            name,
+            """
+            for try in $(seq 600); do
+                ip -o link | grep LOWER_UP | grep -q 'state DOWN' || exit 0
+                sleep 0.05
+            done
+            ip link >&2; exit 1
+            """)
+    }
+
     /// Makes everything but the guests.
     func build(vpn: Bool) async throws {
         let peers = ["wan", "lan"] + (vpn ? ["vpn"] : [])
