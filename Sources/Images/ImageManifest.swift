@@ -163,7 +163,9 @@ extension ImageManifest.Layer {
         guard let rootHash = json["rootHash"] else { return }
         guard let root = rootHash.string, isDigest(root),
             let content = json["contentBytes"]?.integer,
-            content > 0, content < bytes, content % LayerSteps.block == 0
+            content > 0, content % LayerSteps.block == 0,
+            // A single block, as of a recipe that adds nothing, is its own root: it has no tree.
+            content < bytes || (content == bytes && bytes == LayerSteps.block)
         else { return nil }
         check = Check(rootHash: root, contentBytes: content)
     }

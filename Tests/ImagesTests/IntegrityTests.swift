@@ -2,6 +2,7 @@
 import Fleets
 import Glibc
 import Linux
+import Support
 import Testing
 
 @testable import Images
@@ -62,6 +63,17 @@ import Testing
         let json = try JSONValue(
             parsing: #"{"digest": "\#(digest)", "bytes": 12288, \#(text)}"#)
         #expect(ImageManifest.Layer(json) == nil)
+    }
+
+    @Test func oneBlockNeedsNoTree() throws {
+        func layer(_ bytes: Int64) throws -> ImageManifest.Layer? {
+            let digest = String(repeating: "1", count: 64)
+            let text = #"{"digest": "\#(digest)", "bytes": \#(bytes), "rootHash": "#
+                + #""\#(check.rootHash)", "contentBytes": \#(bytes)}"#
+            return .init(try JSONValue(parsing: text))
+        }
+        #expect(try layer(4096)?.check?.contentBytes == 4096)
+        #expect(try layer(8192) == nil)
     }
 
     @Test func theScriptsWordIsRead() throws {
@@ -133,6 +145,22 @@ import Testing
             try flip(file, at: place)
         }
         #expect(try await verifies(file, check))
+    }
+
+    /// A recipe that adds nothing to the layer below, as of a service that is a built-in image.
+    @Test func aLayerWithoutContentIsChecked() async throws {
+        let folder = try TemporaryFolder()
+        try Files.makeFolder("\(folder.path)/tree")
+        let (file, words) = try await pack(folder.path, "one")
+        let check = try Builder.check(words)
+        let size = try Files.status(file).size
+        #expect(size == 4096 && check.contentBytes == 4096)
+        let layer = ImageManifest.Layer(
+            digest: try SHA256.file(file), bytes: size, check: check)
+        #expect(ImageManifest.Layer(.object(layer.members)) == layer)
+        #expect(try await verifies(file, check))
+        try flip(file, at: 1100)
+        #expect(try await !verifies(file, check))
     }
 
     private func flip(_ path: String, at place: Int64) throws {
