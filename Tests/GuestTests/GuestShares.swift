@@ -87,6 +87,7 @@ struct GuestShares {
             let listed = try await martlet.listed()
             return listed["restarts"] == 1 && listed["state"] == "running"
         }
+        _ = try await martlet.inGuest("systemctl start local-fs.target")
         #expect(try await martlet.inGuest("cat /srv/rw/from-guest") == "guest")
         let events = try Files.readText(martlet.root + "/vms/guest/logs/events.jsonl")
         #expect(events.contains("the daemon of the share 'srv-rw' ended"), "\(events)")
