@@ -44,15 +44,16 @@ let package = Package(
             "Engine", "Planning", "Images", "Hypervisors", "Networking", "Publishing", "Secrets",
             "Storage", "Supervisor", "Fleets", "Linux"),
         room("Supervisor", "Hypervisors", "Fleets", "Linux"),
-        room("Images", "Fleets", "Linux", "CStorage", plugins: ["GuestPrograms"]),
+        room("Images", "Fleets", "Linux", "Archives", plugins: ["GuestPrograms"]),
         .plugin(name: "GuestPrograms", capability: .buildTool()),
         room("Hypervisors", "Fleets", "Linux"),
         room("Networking", "Fleets", "Linux", "CNftables"),
         room("Publishing", "Fleets", "Linux"),
-        room("Storage", "Fleets", "Linux", "CStorage"),
+        room("Storage", "Fleets", "Linux", "Archives", "CStorage"),
         room("Secrets", "Fleets", "Linux", "CCrypto"),
         room("Planning", "Fleets"),
         room("Imports", "Fleets", "CExpat"),
+        room("Archives", "CStorage"),
         room("Fleets", "CYaml", plugins: ["CatalogueFiles"]),
         .plugin(name: "CatalogueFiles", capability: .buildTool()),
         // Tests hash images and backups, for which unoptimised code takes a hundred times as long.
@@ -95,7 +96,7 @@ let package = Package(
             "Networking", "Fleets", "Linux", "Support",
             exclude: ["Lab/frames.py", "Lab/probe.py"]),
         tests("Publishing", "Fleets", "Linux", "Support", exclude: ["Goldens"]),
-        tests("Images", "Fleets", "Linux", "Support"),
+        tests("Images", "Archives", "Fleets", "Linux", "Support"),
     ],
     swiftLanguageModes: [.v6]
 )

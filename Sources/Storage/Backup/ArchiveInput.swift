@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import CStorage
+import Archives
 import Glibc
 package import Linux
 
@@ -56,8 +56,7 @@ extension ArchiveInput {
 /// Two libarchive handles, one upon the other: the lower one unpacks, and so what comes after the
 /// end of the tar can be seen and refused. One thread uses it.
 final class TarStream {
-    private let library: ml_archive
-    private let handle: OpaquePointer
+    private let handle: ArchiveHandle
     private let name: String
     /// From the target, then, of an encrypted archive, from age.
     private var children: [(name: String, child: Child, errors: Int32)] = []
@@ -74,10 +73,7 @@ final class TarStream {
 
     /// `identity` is the path of age's key for an encrypted archive.
     init(_ source: consuming ArchiveInput, identity: String?) throws {
-        guard let library = ml_archive()?.pointee else {
-            throw StorageError.missingTool(name: "libarchive.so.13", package: "libarchive13")
-        }
-        self.library = library
+        handle = try ArchiveHandle.forBackup([.raw], unpacking: [.zstd])
         name = source.name
         if let child = source.child { children.append(("its target", child, source.errors)) }
         if let identity {
@@ -88,17 +84,10 @@ final class TarStream {
         } else {
             input = try source.bytes.duplicate().release()
         }
-        guard let handle = library.archive_read_new() else {
-            throw StorageError.failed(what: name, output: "no memory for libarchive")
-        }
-        self.handle = handle
-        _ = library.archive_read_support_filter_zstd(handle)
-        _ = library.archive_read_support_format_raw(handle)
     }
 
     deinit {
         if input >= 0 { close(input) }
-        _ = library.archive_read_free(handle)
         for (_, child, errors) in children {
             child.signal(SIGKILL)
             _ = try? child.waitBlocking()
@@ -112,35 +101,33 @@ final class TarStream {
 
     /// Reads the first bytes; nothing that is not packed with zstd passes.
     func open() throws {
-        let opened = library.archive_read_open(
-            handle, Unmanaged.passUnretained(self).toOpaque(), nil,
-            { _, context, place in
-                guard let context else { return -1 }
-                return Unmanaged<TarStream>.fromOpaque(context).takeUnretainedValue().fill(place)
-            }, nil)
-        var entry: OpaquePointer?
-        guard opened == 0, library.archive_read_next_header(handle, &entry) == 0 else {
-            throw try failure()
+        do {
+            try handle.open { [unowned self] in fill() }
+            guard let entry = try handle.next(), !entry.isDoubtful else {
+                throw ArchiveHandle.Failure(text: handle.complaint ?? "unknown")
+            }
+        } catch let found as ArchiveHandle.Failure {
+            throw try reason(found.text)
         }
     }
 
     /// More packed bytes for libarchive.
-    private func fill(_ place: UnsafeMutablePointer<UnsafeRawPointer?>?) -> Int {
-        place?.pointee = UnsafeRawPointer(buffer.baseAddress)
+    private func fill() -> UnsafeRawBufferPointer? {
         do {
-            return try check("read \(name)") {
+            let count = try check("read \(name)") {
                 Glibc.read(input, buffer.baseAddress, buffer.count)
             }
+            return UnsafeRawBufferPointer(rebasing: buffer[..<count])
         } catch {
             self.error = error
-            return -1
+            return nil
         }
     }
 
     /// The next piece of the tar; empty at its end.
     func next() throws -> UnsafeRawBufferPointer {
-        let count = library.archive_read_data(handle, output.baseAddress, output.count)
-        guard count >= 0 else { throw try failure() }
+        let count: Int
+        do { count = try handle.read(into: output) } catch { throw try reason(error.text) }
         let piece = UnsafeRawBufferPointer(rebasing: output[..<count])
         lastStart = given
         given += Int64(count)
@@ -148,24 +135,23 @@ final class TarStream {
         return piece
     }
 
-    /// The same for libarchive's callback.
-    func next(_ place: UnsafeMutablePointer<UnsafeRawPointer?>?) -> Int {
-        do {
-            let piece = try next()
-            place?.pointee = piece.baseAddress
-            return piece.count
-        } catch {
+    /// The same for the archive inside; what it fails of stays in `error`.
+    func piece() -> UnsafeRawBufferPointer? {
+        do { return try next() } catch {
             self.error = error
-            return -1
+            return nil
         }
     }
 
-    /// Why reading failed: what delivers the bytes knows better than who unpacks them.
-    private func failure() throws -> any Error {
-        if let error { return error }
-        if let complaint = try complaint() { return complaint }
-        let text = library.archive_error_string(handle).map { String(cString: $0) }
-        return damaged("it is cut off, changed or no backup (\(text ?? "unknown"))")
+    /// What is wrong with the archive, of which `text` was said; or why it could not be read.
+    func failure(_ text: String?) -> any Error {
+        error ?? damaged("it is cut off, changed or no backup (\(text ?? "unknown"))")
+    }
+
+    /// The same; what delivers the bytes knows better than who unpacks them.
+    private func reason(_ text: String) throws -> any Error {
+        if error == nil, let complaint = try complaint() { return complaint }
+        return failure(text)
     }
 
     /// What a program that delivers the bytes failed of.
@@ -210,5 +196,17 @@ final class TarStream {
             throw damaged("something follows its end")
         }
         if let complaint = try complaint() { throw complaint }
+    }
+}
+
+extension ArchiveHandle {
+    /// A new one, or the error that says what to install.
+    static func forBackup(
+        _ formats: [Format], unpacking packings: [Packing] = []
+    ) throws -> ArchiveHandle {
+        guard let handle = ArchiveHandle(formats, unpacking: packings) else {
+            throw StorageError.missingTool(name: library.name, package: library.package)
+        }
+        return handle
     }
 }

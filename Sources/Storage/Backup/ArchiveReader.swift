@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import CStorage
-import Glibc
+import Archives
 import Linux
 
 /// Takes what an archive says of a disk, as it comes.
@@ -29,8 +28,7 @@ package struct CheckedArchive: Sendable {
 ///
 /// Every call blocks; one thread uses it.
 package final class ArchiveReader {
-    private let library: ml_archive
-    private let handle: OpaquePointer
+    private let handle: ArchiveHandle
     private let stream: TarStream
     private var members: [BackupManifest.Member] = []
     private static let smallLimit: Int64 = 1 << 20
@@ -39,42 +37,26 @@ package final class ArchiveReader {
     /// `identity` is the path of age's key; needed for an encrypted archive.
     package init(_ input: consuming ArchiveInput, identity: String?) throws {
         stream = try TarStream(input, identity: identity)
-        guard let library = ml_archive()?.pointee, let handle = library.archive_read_new() else {
-            throw StorageError.missingTool(name: "libarchive.so.13", package: "libarchive13")
-        }
-        self.library = library
-        self.handle = handle
-        _ = library.archive_read_support_format_tar(handle)
+        handle = try ArchiveHandle.forBackup([.tar])
         try stream.open()
-        let opened = library.archive_read_open(
-            handle, Unmanaged.passUnretained(stream).toOpaque(), nil,
-            { _, context, place in
-                guard let context else { return -1 }
-                return Unmanaged<TarStream>.fromOpaque(context).takeUnretainedValue().next(place)
-            }, nil)
-        guard opened == 0 else { throw failure() }
+        try reading { try handle.open { [stream] in stream.piece() } }
     }
 
-    deinit { _ = library.archive_read_free(handle) }
-
-    private func failure() -> any Error {
-        if let error = stream.error { return error }
-        let text = library.archive_error_string(handle).map { String(cString: $0) } ?? "unknown"
-        return stream.damaged("it is cut off, changed or no backup (\(text))")
+    /// Why reading failed: the stream, if it failed itself, knows better.
+    private func reading<Result>(_ body: () throws -> Result) throws -> Result {
+        do { return try body() } catch let failure as ArchiveHandle.Failure {
+            throw stream.failure(failure.text)
+        }
     }
 
     private func damaged(_ reason: String) -> StorageError { stream.damaged(reason) }
 
     /// The next member's name and size; nil at the end.
-    private func next() throws -> (name: String, size: Int64, entry: OpaquePointer)? {
-        var entry: OpaquePointer?
-        let result = library.archive_read_next_header(handle, &entry)
-        if result == 1 { return nil }
-        guard result == 0, let entry else { throw failure() }
-        guard let name = library.archive_entry_pathname(entry).map({ String(cString: $0) }),
-            library.archive_entry_filetype(entry) == UInt32(ml_archive_regular)
-        else { throw damaged("it holds something else than files") }
-        return (name, library.archive_entry_size(entry), entry)
+    private func next() throws -> (name: String, size: Int64)? {
+        guard let entry = try reading({ try handle.next() }) else { return nil }
+        guard !entry.isDoubtful else { throw stream.failure(handle.complaint) }
+        guard entry.kind == .file else { throw damaged("it holds something else than files") }
+        return (entry.name, entry.size)
     }
 
     private func member(_ name: String) throws -> Int64 {
@@ -102,15 +84,7 @@ package final class ArchiveReader {
     }
 
     private func blocks(_ body: (Int64, UnsafeRawBufferPointer) throws -> Void) throws {
-        while true {
-            var start: UnsafeRawPointer?
-            var count = 0
-            var offset: Int64 = 0
-            let result = library.archive_read_data_block(handle, &start, &count, &offset)
-            if result == 1 { return }
-            guard result == 0 else { throw failure() }
-            try body(offset, UnsafeRawBufferPointer(start: start, count: count))
-        }
+        try reading { try handle.blocks(body) }
     }
 
     /// The first member alone: what the archive says that it is.
@@ -160,7 +134,7 @@ package final class ArchiveReader {
 
     /// The members of one folder that come next, by their names in it.
     private func smallMembers(
-        _ folder: String, _ found: inout (name: String, size: Int64, entry: OpaquePointer)?
+        _ folder: String, _ found: inout (name: String, size: Int64)?
     ) throws -> [String: [UInt8]] {
         var members: [String: [UInt8]] = [:]
         while let file = found, file.name.hasPrefix(folder) {
@@ -209,7 +183,7 @@ package final class ArchiveReader {
             throw damaged("its manifest is not the one that was written")
         }
         guard try next() == nil else { throw damaged("something follows its end") }
-        try stream.expectEnd(at: library.archive_filter_bytes(handle, 0))
+        try stream.expectEnd(at: handle.position)
         guard let manifest = BackupJSON.decode(BackupManifest.self, text) else {
             throw damaged("its manifest cannot be read")
         }
