@@ -104,6 +104,20 @@ extension VMLayout {
     var keeperSocket: String { "\(shares)/keeper.sock" }
 }
 
+extension ShareKeeping {
+    /// The keeper is a unit, which shows the sources at places of its own and is connected to.
+    mutating func keepByUnit(_ files: VMLayout) {
+        channel = files.keeperSocket
+        for index in shares.indices { shares[index].mountPoint = ShareUnit.mountPoint(index) }
+    }
+
+    /// The keeper is a process, which inherits its channel and mounts the sources itself.
+    mutating func keepByProcess(_ files: VMLayout) {
+        channel = nil
+        for index in shares.indices { shares[index].mountPoint = "\(files.shares)/\(index)" }
+    }
+}
+
 extension Engine {
     /// Makes missing sources, and writes down what the keeper of the shares is to do.
     func prepareShares(_ vm: VM, _ files: VMLayout, user: UInt32?) async throws {
@@ -120,12 +134,11 @@ extension Engine {
                 try make(source, wanted, owners, vm)
                 Checkpoint.pass()
             }
-            var folder = SharedFolder(
+            let folder = SharedFolder(
                 tag: share.tag, source: source, readOnly: share.readOnly, owners: owners,
-                socket: files.shareSocket(index),
-                mountPoint: isUnit ? ShareUnit.mountPoint(index) : "\(files.shares)/\(index)")
-            folder.identity = try SharedFolder.Identity(
-                of: Descriptor.open(source, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
+                identity: try SharedFolder.Identity(
+                    of: Descriptor.open(source, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)),
+                socket: files.shareSocket(index), mountPoint: "\(files.shares)/\(index)")
             warnOfRights(share, folder, vm)
             folders.append(folder)
         }
@@ -134,7 +147,7 @@ extension Engine {
         try Files.setMode(files.shares, 0o711)
         var keeping = ShareKeeping(
             vm: vm.name, daemon: daemon, lock: files.sharesLock, user: user, shares: folders)
-        if isUnit { keeping.channel = files.keeperSocket }
+        if isUnit { keeping.keepByUnit(files) }
         try Files.write(files.sharesRecord, encoded(keeping), mode: 0o600)
     }
 
@@ -226,11 +239,16 @@ extension Engine {
     /// The caller closes its own.
     func startKeeper(_ vm: VM, _ files: VMLayout) async throws -> Int32? {
         guard !vm.shares.isEmpty else { return nil }
-        let keeping = try ShareKeeping.read(files.sharesRecord)
+        var keeping = try ShareKeeping.read(files.sharesRecord)
         let channel: Int32
         if keeping.channel != nil, let manager = try services(for: vm.name) {
             channel = try await startShareUnit(keeping, files, manager)
         } else {
+            if keeping.channel != nil {
+                // The units have been removed since: a process would wait for one of them.
+                keeping.keepByProcess(files)
+                try Files.write(files.sharesRecord, encoded(keeping), mode: 0o600)
+            }
             channel = try startKeeper(of: vm.name, files)
         }
         do {

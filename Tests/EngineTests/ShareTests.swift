@@ -280,15 +280,76 @@ struct ShareTests {
         let source = "\(world.folder)/src/rw"
         var share = SharedFolder(
             tag: "rw", source: source, readOnly: false, owners: .host,
+            identity: try SharedFolder.Identity(
+                of: Descriptor.open(source, O_RDONLY | O_DIRECTORY)),
             socket: "\(world.folder)/0.sock", mountPoint: source)
-        share.identity = try SharedFolder.Identity(
-            of: Descriptor.open(source, O_RDONLY | O_DIRECTORY))
         #expect(try await unitKeeper(share) == "ready")
         share.mountPoint = "\(world.folder)/src/ro"
         #expect(
             try await unitKeeper(share)
                 == "failed \(source) cannot be shared: \(source) leads to another folder now: "
                 + "Too many levels of symbolic links")
+    }
+
+    /// What was prepared for a unit is served by a process once there are no units: it is told so,
+    /// and does not wait for the unit's socket.
+    @Test func unitsThatWereRemovedAreNotWaitedFor() async throws {
+        try world.declare(ShareTests.two)
+        try await world.must("up", "--no-start")
+        try await world.must("prepare", "web")
+        let record = world.layout.vm("web").sharesRecord
+        var keeping = try ShareKeeping.read(record)
+        #expect(keeping.channel == nil)
+        let places = keeping.shares.map(\.mountPoint)
+        keeping.channel = "\(run)/shares/keeper.sock"
+        for index in keeping.shares.indices {
+            keeping.shares[index].mountPoint = "/var/share/\(index)"
+        }
+        try Files.write(record, String(decoding: JSONEncoder().encode(keeping), as: UTF8.self))
+
+        let manager = try FakeManager(world)
+        // The step of a unit whose VM somebody has prepared: it only hands over.
+        guard let request = try FileLock.attempt("\(world.layout.run)/web.start") else {
+            return _ = Issue.record("somebody else asks for its unit")
+        }
+        try await manager.prepare("web")
+        _ = consume request
+        try await served()
+        keeping = try ShareKeeping.read(record)
+        #expect(keeping.channel == nil)
+        #expect(keeping.shares.map(\.mountPoint) == places)
+        // What keeps the channel open is the manager's, and the keeper ends with it.
+        manager.forget()
+        try await world.until("the keeper has ended") { keepers.isEmpty && daemons.isEmpty }
+    }
+
+    /// Whoever may put a link where a source was, does not choose what is shared.
+    @Test func aSourceThatWasReplacedIsNotServed() async throws {
+        try world.declare(ShareTests.two)
+        try await world.must("up", "--no-start")
+        try await world.must("prepare", "web")
+        for swap in ["link", "folder"] {
+            try Files.remove("\(world.folder)/src/rw")
+            if swap == "link" {
+                try Files.link("/etc", at: "\(world.folder)/src/rw")
+            } else {
+                try Files.makeFolder("\(world.folder)/src/other")
+                try Files.makeFolder("\(world.folder)/src/rw")
+            }
+            let keeper = Program(
+                "\(world.folder)/martlet",
+                ["__shares", "--", "web", "test", world.layout.vm("web").sharesRecord])
+            let (ours, theirs) = try UnixSocket.pair()
+            let channel = Descriptor(owning: ours)
+            var program = keeper
+            program.descriptors = [3: theirs]
+            let child = try program.spawn()
+            close(theirs)
+            let said = String(decoding: try channel.read(4096), as: UTF8.self)
+            #expect(said.contains("leads to another folder now"), "\(swap): \(said)")
+            #expect(try child.reap() == .code(1))
+        }
+        #expect(daemons == [])
     }
 
     /// Starts a keeper as a unit does, and returns the first line that it says.

@@ -127,30 +127,23 @@ extension ShareKeeper {
         exit(1)
     }
 
-    /// Mounts the source where only this thread and its daemons see it; returns the path.
+    /// Where this thread and its daemons see the source: at its mount point, unless there is no
+    /// right to mount.
     private func place(_ share: SharedFolder) throws(SystemError) -> String {
-        if keeping.channel != nil { return try placed(share) }
-        guard keeping.user != nil else { return share.source }
+        let isShown = keeping.channel != nil
+        let isMounting = !isShown && keeping.user != nil
         // A disk of the host can be taken away while a VM runs that has nothing to do with it.
-        try enterNewMounts(following: true)
-        let source = try Descriptor.open(share.source, O_RDONLY | O_DIRECTORY)
-        // Since the path was looked at, a part of it may have been made a link to somewhere else.
-        let path = try Files.readLink("/proc/self/fd/\(source.raw)")
-        guard path == share.source else {
-            throw SystemError("\(share.source) leads to \(path) now", ELOOP)
-        }
-        try Files.makeFolder(share.mountPoint, mode: 0o700)
-        try bindFolder(source, at: share.mountPoint, readOnly: share.readOnly)
-        return share.mountPoint
-    }
-
-    /// The place where our unit shows the source, once it is certain that it is that one: the
-    /// service manager follows links.
-    private func placed(_ share: SharedFolder) throws(SystemError) -> String {
-        let folder = try Descriptor.open(share.mountPoint, O_RDONLY | O_DIRECTORY)
+        if isMounting { try enterNewMounts(following: true) }
+        let folder = try Descriptor.open(
+            isShown ? share.mountPoint : share.source, O_RDONLY | O_DIRECTORY)
+        // Since it was looked at, a part of the path may have been made a link to somewhere else:
+        // we followed it, or the service manager did.
         guard try SharedFolder.Identity(of: folder) == share.identity else {
             throw SystemError("\(share.source) leads to another folder now", ELOOP)
         }
+        guard isMounting else { return isShown ? share.mountPoint : share.source }
+        try Files.makeFolder(share.mountPoint, mode: 0o700)
+        try bindFolder(folder, at: share.mountPoint, readOnly: share.readOnly)
         return share.mountPoint
     }
 

@@ -42,7 +42,7 @@ package struct SharedFolder: Codable, Sendable, Equatable {
     package var readOnly: Bool
     package var owners: Owners
     /// Which folder that was.
-    package var identity: Identity?
+    package var identity: Identity
     /// Where its daemon listens, and an empty folder to mount the source on.
     package var socket: String
     package var mountPoint: String
@@ -51,6 +51,11 @@ package struct SharedFolder: Codable, Sendable, Equatable {
     package struct Identity: Codable, Sendable, Equatable {
         package var device: UInt64
         package var inode: UInt64
+
+        package init(device: UInt64, inode: UInt64) {
+            self.device = device
+            self.inode = inode
+        }
 
         package init(of folder: borrowing Descriptor) throws(SystemError) {
             var info = stat()
@@ -74,13 +79,14 @@ package struct SharedFolder: Codable, Sendable, Equatable {
     }
 
     package init(
-        tag: String, source: String, readOnly: Bool, owners: Owners, socket: String,
-        mountPoint: String
+        tag: String, source: String, readOnly: Bool, owners: Owners, identity: Identity,
+        socket: String, mountPoint: String
     ) {
         self.tag = tag
         self.source = source
         self.readOnly = readOnly
         self.owners = owners
+        self.identity = identity
         self.socket = socket
         self.mountPoint = mountPoint
     }
