@@ -340,7 +340,7 @@ package struct Builder: Sendable {
             try Files.read(store.part(boot.modules, .modules))
         }
         let initramfs = archive.finish() + modules
-        image.initramfs = SHA256.hex(initramfs)
+        image.initramfs = SHA256.large(initramfs)
         return (image, initramfs)
     }
 }

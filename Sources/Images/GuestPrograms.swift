@@ -3,7 +3,7 @@
 /// What Martlet itself puts into images: programs and configuration, carried in the binary.
 package enum GuestPrograms {
     /// The `/init` of the initramfs.
-    package static var initProgram: [UInt8] { bytes("init") ?? [] }
+    package static let initProgram: [UInt8] = bytes("init") ?? []
 
     /// The content of one file of the folder `guest/`; nil when there is none.
     static func bytes(_ path: String) -> [UInt8]? {

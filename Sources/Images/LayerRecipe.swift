@@ -6,14 +6,17 @@ import Linux
 package struct LayerRecipe: Sendable, Equatable {
     /// A file to write, by its absolute path in the image.
     package struct File: Sendable, Equatable {
-        package var path: String
-        package var mode: UInt32
-        package var content: [UInt8]
+        package let path: String
+        package let mode: UInt32
+        package let content: [UInt8]
+        /// SHA-256 of the content: found once, for a fleet asks for the same layers again and again.
+        let digest: String
 
         package init(path: String, mode: UInt32, content: [UInt8]) {
             self.path = path
             self.mode = mode
             self.content = content
+            digest = SHA256.hex(content)
         }
     }
 
@@ -41,8 +44,14 @@ extension LayerRecipe {
     /// The images that Martlet brings along, the lowest first.
     package static let builtIn = ["base", "core", "dev", "docker"]
 
-    /// The recipe of an image that Martlet brings along.
-    static func builtIn(_ name: String) -> LayerRecipe {
+    /// The recipe of an image that Martlet brings along; nil for other names.
+    static func builtIn(_ name: String) -> LayerRecipe? { carried[name] }
+
+    /// Unpacked once: the program's own files do not change while it runs.
+    private static let carried = Dictionary(
+        uniqueKeysWithValues: builtIn.map { ($0, unpack($0)) })
+
+    private static func unpack(_ name: String) -> LayerRecipe {
         func text(_ file: String) -> String {
             String(decoding: GuestPrograms.bytes("images/\(name)/\(file)") ?? [], as: UTF8.self)
         }
@@ -70,8 +79,8 @@ extension LayerRecipe {
                 layers.append(try LayerRecipe(recipe))
                 next = recipe.from ?? "core"
             } else {
-                guard builtIn.contains(current) else { throw .unknownImage(current) }
-                layers.append(builtIn(current))
+                guard let layer = builtIn(current) else { throw .unknownImage(current) }
+                layers.append(layer)
                 next = parents[current]
             }
         }

@@ -83,7 +83,7 @@ extension LayerRecipe {
     func key(above parent: String?, mirror: String?) -> String {
         var lines = ["martlet-layer 2", parent ?? "-", mirror ?? "-"]
         lines.append(SHA256.hex(LayerSteps.render(steps(hasParent: parent != nil)).utf8))
-        lines += files.map { SHA256.hex($0.content) }
+        lines += files.map(\.digest)
         lines += sources.map { SHA256.hex($0.identity.utf8) }
         // The lowest layer brings the kernel.
         if parent == nil { lines += Kernel.rootModules + ["-"] + Kernel.laterModules }

@@ -24,6 +24,15 @@ extension SHA256 {
 }
 
 extension SHA256 {
+    /// The digest of megabytes in memory, by libcrypto as above: loading that takes longer than a
+    /// few kilobytes do.
+    package static func large(_ bytes: [UInt8]) -> String {
+        var hash = Stream()
+        defer { hash.end() }
+        bytes.withUnsafeBytes { hash.update($0) }
+        return hash.finish()
+    }
+
     /// SHA-256 by the fastest code that there is: libcrypto's, else our own.
     package struct Stream {
         private let functions: ml_crypto?

@@ -32,11 +32,11 @@ import Testing
 
     @Test func builtInRecipesAreComplete() throws {
         for name in LayerRecipe.builtIn {
-            let layer = LayerRecipe.builtIn(name)
+            let layer = try #require(LayerRecipe.builtIn(name))
             #expect(!layer.packages.isEmpty, "\(name)")
             #expect(layer.run.count == 1)
         }
-        let base = LayerRecipe.builtIn("base")
+        let base = try #require(LayerRecipe.builtIn("base"))
         // The settings themselves are the VM's: the image has none of its own, and leads to them.
         #expect(!base.files.contains { $0.path.hasPrefix("/etc/sysctl.d/") })
         #expect(base.run[0].contains("/run/martlet/sysctl.conf /etc/sysctl.d/90-hardening.conf"))
@@ -81,7 +81,7 @@ import Testing
     /// The shell itself reads every script that a built-in gives.
     @Test(arguments: LayerRecipe.builtIn)
     func scriptsAreShell(name: String) async throws {
-        let steps = LayerRecipe.builtIn(name).steps(hasParent: name != "base")
+        let steps = try #require(LayerRecipe.builtIn(name)).steps(hasParent: name != "base")
         let output = try await Program("/bin/sh", ["-n"])
             .capture(input: Array(LayerSteps.render(steps).utf8))
         #expect(output.exit.isSuccess, "\(output.errorText)")
@@ -98,7 +98,8 @@ import Testing
         other.packages = ["htop"]
         #expect(key != other.key(above: "aa", mirror: nil))
         other = layer
-        other.files[0].content = Array("y".utf8)
+        let file = other.files[0]
+        other.files[0] = .init(path: file.path, mode: file.mode, content: Array("y".utf8))
         #expect(key != other.key(above: "aa", mirror: nil))
         other = layer
         other.run = []

@@ -127,13 +127,20 @@ extension Session {
         for index in vms.indices where vms[index].phase.isLive {
             vms[index].staleSecrets = await engine.staleSecrets(vms[index].name, in: fleet)
         }
+        // VMs of one image have the same: its initramfs is put together and hashed for the answer.
+        var images: [String: DesiredImage] = [:]
         return Planning.plan(
             from: State(
                 vms: vms, networks: try engine.store.networkSettings(fleet.name),
                 publishing: try engine.store.publishingSettings(fleet.name),
                 hasPrivilege: engine.isRoot), to: fleet,
             only: names.isEmpty ? nil : Set(names), start: start
-        ) { vm in engine.desiredImage(of: vm, in: fleet) }
+        ) { vm in
+            let name = Engine.imageName(of: vm)
+            let image = images[name] ?? engine.desiredImage(of: vm, in: fleet)
+            images[name] = image
+            return image
+        }
     }
 }
 
