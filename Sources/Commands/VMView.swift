@@ -15,6 +15,8 @@ struct VMView: Sendable {
     let phase: ObservedVM.Phase
     let health: Health
     let reason: String?
+    /// The end of the log of one that failed.
+    let lastLines: [String]
     /// What runs, else what the next start will use, else what is declared.
     let vm: VM?
     let imageDigest: String?
@@ -46,6 +48,10 @@ struct VMView: Sendable {
         phase = observed.phase
         health = report.observation.health
         reason = observed.reason
+        let exit = report.observation.exit
+        // Written by the supervisor, of which nothing is believed but that it is text.
+        lastLines = (exit?.ending.isFailure == true ? exit?.lastLines ?? [] : [])
+            .suffix(LastLines.most).map { String($0.prefix(400)) }
         let used = observed.running ?? observed.applied
         vm = used?.vm ?? declared
         imageDigest = used?.imageDigest
@@ -99,7 +105,7 @@ struct VMView: Sendable {
                 }),
             "restarts": JSONValue(status?.restarts ?? 0),
             "generation": generation.map { JSONValue($0) } ?? .null,
-            "reason": .text(reason),
+            "reason": .text(reason), "lastLines": .array(lastLines.map(JSONValue.string)),
         ]
     }
 }

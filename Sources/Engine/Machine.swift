@@ -127,7 +127,7 @@ extension SuperviseSpec {
         boot.deadline = vm.boot.deadline.seconds
         restart.policy = .init(vm.restart)
         stopGrace = vm.stop.grace.seconds
-        health = vm.health.compactMap(HealthCheck.init)
+        health = vm.health.compactMap { HealthCheck($0, of: vm) }
     }
 }
 
@@ -143,11 +143,17 @@ extension SuperviseSpec.Restart.Policy {
 }
 
 extension SuperviseSpec.HealthCheck {
-    init?(_ check: Fleets.HealthCheck) {
+    init?(_ check: Fleets.HealthCheck, of vm: VM) {
         guard let asked = check.probe else { return nil }
         let probe: Probe =
             switch asked {
-            case .http(let target): .http(port: target.port, path: target.path)
+            case .http(let target) where target.host == nil && !target.isSecure:
+                .http(port: target.port, path: target.path)
+            case .http(let target):
+                .page(
+                    Page(
+                        isSecure: target.isSecure, host: target.host, port: target.port,
+                        path: target.path, isVerified: !target.isOfGuest(vm)))
             case .tcp(let port): .tcp(port: port.number)
             case .dns(let name): .dns(name: name)
             case .exec(let command): .exec(command: command)

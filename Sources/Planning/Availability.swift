@@ -36,15 +36,11 @@ package func unavailable(_ vm: VM, in fleet: Fleet) -> [Unavailable] {
     check("secureBoot", vm.secureBoot, "secure boot")
     check("kernel.modules", !vm.kernel.modules.isEmpty, "further kernel modules")
     check("warm", vm.warm, "warm start")
-    check(
-        "health",
-        vm.health.contains { $0.http.map { $0.isSecure || $0.host != nil } ?? false },
-        "checks over https or of another host")
     return found
 }
 
 /// The recipes that an image is made from, the topmost first.
-private func recipes(of image: ImageReference, in fleet: Fleet) -> [ImageRecipe] {
+package func recipes(of image: ImageReference, in fleet: Fleet) -> [ImageRecipe] {
     var recipes: [ImageRecipe] = []
     var next: String?
     switch image {

@@ -28,6 +28,10 @@ struct Lifecycle: Sendable {
         case shareLost(String)
         /// There will be no shares any more, not for the next start either.
         case sharesGone(String)
+        /// All checks pass.
+        case healthy
+        /// A check has failed as often as it may, in a sentence with its answer.
+        case unhealthy(String, agent: Bool)
         case timer(Timer)
         case stop(grace: Double?, agent: Bool)
         case restart(grace: Double?, agent: Bool)
@@ -82,17 +86,22 @@ struct Lifecycle: Sendable {
     private(set) var policy: SuperviseSpec.Restart
     private(set) var stopGrace: Double
     var phase = Phase.idle
-    private(set) var restarts = 0
+    var restarts = 0
     private(set) var bootMisses = 0
     /// What went wrong last, in a sentence.
-    private(set) var reason: String?
+    var reason: String?
 
     /// Memory that was saved waits to be loaded: until it is, it must not be lost.
     var isResuming: Bool
     /// Why it could not be loaded.
     var loadFailure: String?
 
-    private var attempt = 1
+    /// Since when its checks pass without a break.
+    var healthySince: Double?
+    /// How often it was unhealthy without having been well for long in between.
+    var illnesses = 0
+
+    var attempt = 1
     private var accepted = false
     var everAccepted = false
     private(set) var shutdownReason: String?
@@ -101,8 +110,8 @@ struct Lifecycle: Sendable {
     private var failures: [Double] = []
     var lostShare: String?
     var sharesGone: String?
-    private var stopBegan: Double = 0
-    private var restartAfter = false
+    var stopBegan: Double = 0
+    var afterStop = AfterStop.leave
 
     init(_ spec: SuperviseSpec, resuming: Bool = false) {
         isResuming = resuming
@@ -116,6 +125,7 @@ struct Lifecycle: Sendable {
         boot = spec.boot
         policy = spec.restart
         stopGrace = spec.stopGrace
+        illnesses = 0
     }
 
     /// Takes in what happened at `now` (monotonic seconds) and returns what to do, in order.
@@ -144,6 +154,8 @@ struct Lifecycle: Sendable {
         case .sharesGone(let why):
             sharesGone = why
             return endForShares()
+        case .healthy: return healthy(now)
+        case .unhealthy(let why, let agent): return unhealthy(why, agent, now)
         case .timer(let timer): return fired(timer)
         case .stop(let grace, let agent): return stop(grace, agent, now, thenRestart: false)
         case .restart(let grace, let agent): return stop(grace, agent, now, thenRestart: true)
@@ -166,6 +178,7 @@ extension Lifecycle {
         panic = nil
         initError = nil
         lostShare = nil
+        healthySince = nil
         phase = .starting
         return [.arm(.bootDeadline, seconds: boot.deadline)]
     }
@@ -232,12 +245,7 @@ extension Lifecycle {
         case .stopping(let method):
             let reply = ControlReply.stopped(
                 method: method, seconds: ((now - stopBegan) * 1000).rounded() / 1000)
-            if restartAfter {
-                restartAfter = false
-                if let sharesGone { return leave(.crashed, sharesGone) }
-                attempt = 1
-                return [.announce(.restarting, "on request"), .launch]
-            }
+            if afterStop != .leave { return afterStopping(now, method, reply) }
             return leave(.stopped, nil, method, [.resolve(.stop, reply)])
         case .suspending(saved: true):
             return leave(.suspended, nil, nil, [.resolve(.suspend, .done)])
@@ -293,11 +301,17 @@ extension Lifecycle {
         restarts += 1
         attempt = 1
         phase = .backoff
-        var delay = policy.delay
-        for _ in 1..<failures.count where delay < policy.longest { delay *= 2 }
         return [
-            .announce(.restarting, why), .arm(.relaunch, seconds: min(delay, policy.longest)),
+            .announce(.restarting, why),
+            .arm(.relaunch, seconds: pause(after: failures.count)),
         ]
+    }
+
+    /// Seconds before another start, after so many failures in a row.
+    func pause(after count: Int) -> Double {
+        var delay = policy.delay
+        for _ in 1..<max(count, 1) where delay < policy.longest { delay *= 2 }
+        return min(delay, policy.longest)
     }
 
     mutating func leave(
@@ -315,108 +329,6 @@ extension Lifecycle {
             .resolve(.suspend, gone),
             .leave(ending, reason: why, method: method),
         ]
-    }
-}
-
-// MARK: - Stopping
-
-extension Lifecycle {
-    private mutating func stop(
-        _ wanted: Double?, _ agent: Bool, _ now: Double, thenRestart: Bool
-    ) -> [Effect] {
-        let grace = wanted ?? stopGrace
-        if isResuming { return giveUpLoading("it was stopped while its memory was loaded") }
-        switch phase {
-        case .idle, .left:
-            return []
-        case .backoff:
-            if thenRestart { return [.disarm(.relaunch), .launch] }
-            return [.disarm(.relaunch)] + leave(.stopped, nil)
-        case .stopping:
-            var effects: [Effect] = []
-            if restartAfter, !thenRestart {
-                effects.append(.resolve(.restart, .failed("it was stopped instead")))
-            }
-            restartAfter = restartAfter && thenRestart
-            if wanted != nil { effects.append(.arm(.grace, seconds: grace)) }
-            return effects
-        case .suspending:
-            // Whoever wants it stopped is answered when it has gone to disk.
-            return thenRestart ? [.resolve(.restart, .failed("it is being suspended"))] : []
-        case .abandoned:
-            stopBegan = now
-            restartAfter = thenRestart
-            phase = .stopping(.kill)
-            return [.announce(.stopping, nil)]
-        case .starting, .running, .paused:
-            break
-        }
-        // A paused guest hears neither its agent nor the button.
-        let wake: [Effect] = phase == .paused ? [.resume] : []
-        stopBegan = now
-        restartAfter = thenRestart
-        let start: [Effect] =
-            wake + [
-                .disarm(.bootDeadline), .announce(.stopping, nil), .arm(.grace, seconds: grace),
-            ]
-        guard agent else { return start + pressButton(first: true) }
-        phase = .stopping(.agent)
-        // Half the time is the agent's: one that hangs must not take the button's chance away.
-        return start + [.agentShutdown, .arm(.agentWindow, seconds: min(grace / 2, 15))]
-    }
-
-    /// A single press right after boot is lost, so it is repeated until something happens.
-    private mutating func pressButton(first: Bool) -> [Effect] {
-        phase = .stopping(.acpi)
-        return (first ? [.disarm(.agentWindow)] : [])
-            + [.pressButton, .arm(.button, seconds: 0.5)]
-    }
-
-    private mutating func kill(_ now: Double) -> [Effect] {
-        if isResuming { return giveUpLoading("it was killed while its memory was loaded") }
-        switch phase {
-        case .suspending(saved: true): return [.kill]
-        case .idle, .left: return []
-        case .backoff: return [.disarm(.relaunch)] + leave(.stopped, nil)
-        case .stopping: break
-        case .starting, .running, .paused, .abandoned, .suspending: stopBegan = now
-        }
-        var effects: [Effect] = [.announce(.stopping, nil), .kill]
-        if restartAfter {
-            effects.append(.resolve(.restart, .failed("it was killed instead")))
-            restartAfter = false
-        }
-        phase = .stopping(.kill)
-        return effects
-    }
-
-    private mutating func fired(_ timer: Timer) -> [Effect] {
-        switch (timer, phase) {
-        case (.bootDeadline, .starting):
-            let seconds = Int(boot.deadline)
-            if isResuming { return giveUpLoading("its memory was not loaded within \(seconds) s") }
-            phase = .abandoned("the guest did not report that it is up within \(seconds) s")
-            return [.kill]
-        case (.relaunch, .backoff):
-            return [.launch]
-        case (.agentWindow, .stopping(.agent)):
-            return pressButton(first: true)
-        case (.button, .stopping(.acpi)):
-            return pressButton(first: false)
-        case (.grace, .stopping(.agent)), (.grace, .stopping(.acpi)):
-            phase = .stopping(.quit)
-            return [
-                .disarm(.agentWindow), .disarm(.button), .quit, .arm(.quit, seconds: 2),
-            ]
-        case (.quit, .stopping(.quit)):
-            phase = .stopping(.kill)
-            return [.kill]
-        case (.quit, .suspending(saved: true)):
-            return [.kill]
-        default:
-            // A timer that was overtaken by what it waited for.
-            return []
-        }
     }
 }
 

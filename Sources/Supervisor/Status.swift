@@ -80,6 +80,8 @@ package struct ExitRecord: Codable, Sendable, Equatable {
         case crashed
         /// Too many crashes in too short a time.
         case crashLoop
+        /// Its health checks failed, and restarts did not help.
+        case unhealthy
         /// A file of the image is not what was built: another start would meet it again.
         case imageDamaged
 
@@ -97,6 +99,9 @@ package struct ExitRecord: Codable, Sendable, Equatable {
     package var exit: String?
     /// A sentence; nil for an ending that needs no reason.
     package var reason: String?
+    /// What the guest said last, oldest first: at most `LastLines.most` lines; nil for an ending that is
+    /// no failure.
+    package var lastLines: [String]?
     package var stopMethod: StopMethod?
     package var restarts: Int
     package var bootMisses: Int

@@ -105,10 +105,32 @@ package struct SuperviseSpec: Codable, Sendable, Equatable {
     package struct HealthCheck: Codable, Sendable, Equatable {
         package enum Probe: Codable, Sendable, Equatable {
             case http(port: UInt16, path: String)
+            /// A page over TLS, or of another host.
+            case page(Page)
             case tcp(port: UInt16)
             case dns(name: String)
             /// Run by the guest's `/bin/sh -c`; healthy when it exits with 0.
             case exec(command: String)
+        }
+        /// What the programs of a guest ask for, and not Martlet's own.
+        package struct Page: Codable, Sendable, Equatable {
+            package var isSecure: Bool
+            /// Nil for the guest itself.
+            package var host: String?
+            package var port: UInt16
+            package var path: String
+            /// Whether its certificate must be one that the guest trusts, and for that host.
+            package var isVerified: Bool
+
+            package init(
+                isSecure: Bool, host: String?, port: UInt16, path: String, isVerified: Bool
+            ) {
+                self.isSecure = isSecure
+                self.host = host
+                self.port = port
+                self.path = path
+                self.isVerified = isVerified
+            }
         }
         package var probe: Probe
         /// Seconds between two checks.

@@ -34,6 +34,7 @@ extension Supervisor {
 
     /// A line on the console: only what says why the guest gives up is of interest.
     func consoleLine(_ line: [UInt8]) {
+        consoleEnd.append(line)
         let text = String(decoding: line, as: UTF8.self)
         for mark in ["martlet-init: error: ", "Kernel panic - not syncing: "] {
             guard let found = text.firstRange(of: mark) else { continue }
@@ -64,7 +65,7 @@ extension Supervisor {
                     HealthTracker.failure(
                         check, code: end.code, lastLine: end.code == 0 ? nil : lastLine(end))
                 case .failed(let why):
-                    why
+                    "\(HealthTracker.name(of: check)): \(why)"
                 }
             // One that is being stopped or is paused does not answer, and is not ill.
             if lifecycle.state == .running, hold == nil { note(failure, of: index, bootedAt) }
@@ -76,11 +77,35 @@ extension Supervisor {
 
     private func note(_ failure: String?, of index: Int, _ bootedAt: Double) {
         let before = health.health
+        let now = Reactor.now
         // sshd answers long before the rest of a slow guest is there, the agent among it. One that
         // never tells how its start ended gets the boot deadline for it.
         let since = settled ?? bootedAt + spec.boot.deadline
-        health.record(index, failure: failure, secondsSinceStart: Reactor.now - since)
-        if health.health != before { announce(.health, health.health.rawValue) }
+        health.record(index, failure: failure, secondsSinceStart: now - since, at: now)
+        let after = health.health
+        if after != before { announce(.health, after.rawValue) }
+        if after == .healthy { handle(.healthy) }
+        if after == .unhealthy { fallIll() }
+    }
+
+    /// Tells the reducer that the guest is unhealthy, once it has said what it logged last.
+    private func fallIll() {
+        guard askedWhyIn != checkRound, spec.restart.policy != .no else { return }
+        askedWhyIn = checkRound
+        let round = checkRound
+        exec(LastLines.journal, timeout: LastLines.patience) { [unowned self] result in
+            guard round == checkRound, machine != nil else { return }
+            askedWhyIn = nil
+            // It may have become well again, or be held still, while it answered.
+            guard health.health == .unhealthy, lifecycle.state == .running, hold == nil else {
+                return
+            }
+            journal = LastLines()
+            if case .ended(let end) = result, let text = Data(base64Encoded: end.standardOutput) {
+                for line in text.split(separator: 10) { journal.append([UInt8](line)) }
+            }
+            handle(.unhealthy(health.complaint(at: Reactor.now), agent: agent.isAlive))
+        }
     }
 
     private func lastLine(_ ended: GuestAgent.Ended) -> String? {

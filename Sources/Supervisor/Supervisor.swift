@@ -22,6 +22,11 @@ package final class Supervisor {
     var health: HealthTracker
     /// Counts the times that health checks began anew.
     var checkRound = 0
+    /// The round in which an unhealthy guest is being asked what it logged.
+    var askedWhyIn: Int?
+    /// The end of the guest's journal when it was last unhealthy, and that of its console.
+    var journal = LastLines()
+    var consoleEnd = LastLines()
     var machine: Machine?
     var agent = AgentSession()
     var agentReplies: [Int: (GuestAgent.Reply) -> Void] = [:]
@@ -217,6 +222,7 @@ extension Supervisor {
             settled = nil
             failedUnits = []
             lastError = nil
+            consoleEnd = LastLines()
             checkRound += 1
             health.reset()
             connect(machine)
@@ -327,9 +333,16 @@ extension Supervisor {
     ) throws {
         let record = ExitRecord(
             run: run, name: spec.name, generation: spec.generation, ending: ending,
-            endedAt: Clock.now(), reason: reason, stopMethod: method,
+            endedAt: Clock.now(), reason: reason,
+            lastLines: ending.isFailure ? lastLines(before: ending) : nil, stopMethod: method,
             restarts: lifecycle.restarts, bootMisses: lifecycle.bootMisses, saved: saved)
         try Files.write(spec.paths.exitRecord, encoded(record), mode: 0o644)
+    }
+
+    /// What the guest said last: for one that was unhealthy what it logged then, for what came on its
+    /// console later is about its shutdown.
+    private func lastLines(before ending: ExitRecord.Ending) -> [String] {
+        ending == .unhealthy && !journal.lines.isEmpty ? journal.lines : consoleEnd.lines
     }
 
     private func writeRunRecord() throws {

@@ -80,3 +80,18 @@ import Testing
     ])
     func noEgress(text: String) { #expect(EgressRule(text) == nil) }
 }
+
+/// Whose page a health check asks for decides whether its certificate counts.
+@Suite struct HTTPTargetTests {
+    @Test(arguments: [
+        ("https://:443/", true), ("https://localhost:8443/", true), ("https://127.0.0.2/", true),
+        ("https://10.1.0.2/", true), ("https://Vault.web.internal/", true),
+        ("https://www.example.org/", false), ("https://10.1.0.3/", false),
+        ("https://internal/", false), ("https://127.example.org/", false),
+    ]) func certificatesOfGuestsAreNotLookedAt(_ text: String, _ isGuests: Bool) throws {
+        var vm = VM(name: "a")
+        vm.interfaces = [Interface()]
+        vm.interfaces[0].address = IPv4("10.1.0.2")
+        #expect(try #require(HTTPTarget(text)).isOfGuest(vm) == isGuests)
+    }
+}

@@ -6,8 +6,11 @@ import Testing
 /// What a supervisor makes of the answers of a guest's health checks.
 @Suite(.timeLimit(.minutes(20))) struct HealthTests {
     /// A guest that is asked all the time, and whose failures count at once.
-    private func booted(_ behaviour: String) async throws -> Rig {
+    private func booted(
+        _ behaviour: String, _ change: (inout SuperviseSpec) -> Void = { _ in }
+    ) async throws -> Rig {
         let rig = try Rig(behaviour)
+        change(&rig.spec)
         rig.spec.health = [.init(.exec(command: "x"))]
         rig.spec.health[0].interval = 0.02
         rig.spec.health[0].startup = 0
@@ -15,8 +18,8 @@ import Testing
         return rig
     }
 
-    @Test func anUnhealthyGuestIsReportedAndLeftAlone() async throws {
-        let rig = try await booted("boot agent exec=1")
+    @Test func withoutARestartPolicyItIsReportedAndLeftAlone() async throws {
+        let rig = try await booted("boot agent exec=1") { $0.restart.policy = .no }
         try await rig.until("it is unhealthy") {
             try await rig.control.status().health == .unhealthy
         }

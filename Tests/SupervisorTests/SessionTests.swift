@@ -93,16 +93,16 @@ import Testing
     @Test func failuresWhileStartingDoNotCount() {
         var tracker = HealthTracker([Self.http])
         for second in -30..<59 {
-            tracker.record(0, failure: "refused", secondsSinceStart: Double(second))
+            tracker.record(0, failure: "refused", secondsSinceStart: Double(second), at: 0)
         }
         #expect(tracker.health == .starting)
         #expect(tracker.failures == ["refused"])
         #expect(tracker.pause(0) == 1)
         for second in 60..<62 {
-            tracker.record(0, failure: "refused", secondsSinceStart: Double(second))
+            tracker.record(0, failure: "refused", secondsSinceStart: Double(second), at: 0)
         }
         #expect(tracker.health == .starting)
-        tracker.record(0, failure: "refused", secondsSinceStart: 62)
+        tracker.record(0, failure: "refused", secondsSinceStart: 62, at: 0)
         #expect(tracker.health == .unhealthy)
     }
 
@@ -110,7 +110,7 @@ import Testing
         var tracker = HealthTracker([Self.http])
         func record(_ results: String) {
             for result in results {
-                tracker.record(0, failure: result == "x" ? "no" : nil, secondsSinceStart: 5)
+                tracker.record(0, failure: result == "x" ? "no" : nil, secondsSinceStart: 5, at: 0)
             }
         }
         record(".xx.xx")
@@ -127,11 +127,11 @@ import Testing
 
     @Test func theWorstCheckCounts() {
         var tracker = HealthTracker([Self.http, Self.http])
-        tracker.record(0, failure: nil, secondsSinceStart: 1)
+        tracker.record(0, failure: nil, secondsSinceStart: 1, at: 0)
         #expect(tracker.health == .starting)
-        tracker.record(1, failure: nil, secondsSinceStart: 1)
+        tracker.record(1, failure: nil, secondsSinceStart: 1, at: 0)
         #expect(tracker.health == .healthy)
-        for _ in 0..<3 { tracker.record(1, failure: "no", secondsSinceStart: 2) }
+        for _ in 0..<3 { tracker.record(1, failure: "no", secondsSinceStart: 2, at: 0) }
         #expect(tracker.health == .unhealthy)
     }
 

@@ -115,7 +115,8 @@ import Testing
 
     @Test func aGuestThatNeverBootsFailsWithItsOwnWords() async throws {
         let rig = try Rig("init-error=0.1")
-        try await rig.start()
+        // On a busy machine it has failed before the start is reported, which then says so.
+        try? await rig.start()
         try await rig.untilGone()
         #expect(rig.exit?.ending == .bootFailed)
         let seen = await rig.observe()

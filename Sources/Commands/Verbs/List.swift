@@ -94,7 +94,7 @@ enum StatusVerb {
         let published = try await session.engine.publishedNames(view.name)
         for (term, text) in rows(view, now: now) + PublishView.rows(published, now: now) + planned {
             let gap = String(repeating: " ", count: max(1, 14 - term.count))
-            session.printer.line(session.printer.terminal.paint(term, .strong) + gap + text)
+            session.printer.line(session.printer.terminal.paint(term, .strong) + gap + visible(text))
         }
     }
 
@@ -106,6 +106,9 @@ enum StatusVerb {
         let status = view.status
         add("fleet", view.fleet)
         add("state", view.phase.rawValue + (view.reason.map { ": \($0)" } ?? ""))
+        for (index, line) in view.lastLines.enumerated() {
+            add(index == 0 ? "last lines" : "", line)
+        }
         add("health", view.health == .none ? "no checks declared" : view.health.rawValue)
         for check in status?.failedChecks ?? [] { add("", check) }
         let digest = view.imageDigest.map(short) ?? "not built yet"

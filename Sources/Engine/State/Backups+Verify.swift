@@ -161,6 +161,10 @@ extension VM {
         vm.dns = []
         vm.ports = []
         vm.publish = []
+        // What asks elsewhere says nothing of the backup.
+        vm.health.removeAll { check in
+            check.dns != nil || check.http.map { !$0.isOfThisVM } ?? false
+        }
         vm.shares = []
         vm.devices = []
         vm.vsock = .off

@@ -24,7 +24,7 @@ extension Engine {
         // One that does not say how its start went has said that it is up, and that must do.
         let end = Clock.monotonic() + UInt64(vm.boot.deadline.seconds * 1e9)
         while Clock.monotonic() < end {
-            let status = try await liveStatus(name)
+            let status = settled(try await liveReport(name))
             if let status, status.guestState != nil {
                 let new = known.map { known in status.failedUnits.filter { !known.contains($0) } }
                 guard let new, !new.isEmpty else { return }
@@ -42,15 +42,13 @@ extension Engine {
         let longest = vm.health.map(\.startup.seconds).max() ?? 0
         let end = Clock.monotonic() + UInt64((vm.boot.deadline.seconds + longest + 60) * 1e9)
         while true {
-            if let status = try await liveStatus(vm.name) {
-                switch status.health {
-                case .healthy, .none: return
-                case .unhealthy:
-                    let why = status.failedChecks.joined(separator: "; ")
-                    throw LifecycleError.failed(vm: vm.name, reason: "it is unhealthy: \(why)")
-                case .starting: break
-                }
+            let report = try await liveReport(vm.name)
+            // Also while it is shut down for that, to be started again.
+            if let status = report.observation.status, status.health == .unhealthy {
+                let why = status.failedChecks.joined(separator: "; ")
+                throw LifecycleError.failed(vm: vm.name, reason: "it is unhealthy: \(why)")
             }
+            if let health = settled(report)?.health, health != .starting { return }
             guard Clock.monotonic() < end else {
                 throw LifecycleError.timeout(vm: vm.name, waitingFor: "healthy")
             }
@@ -58,15 +56,19 @@ extension Engine {
         }
     }
 
-    /// What a supervisor says; nil while it does not answer or starts its VM again.
-    ///
-    /// A VM that has ended never becomes healthy: waiting for it would be waiting for the bound.
-    private func liveStatus(_ name: String) async throws -> VMStatus? {
+    /// What is seen of a VM that has not ended: such a one never becomes healthy, and waiting for it
+    /// would be waiting for the bound.
+    private func liveReport(_ name: String) async throws -> VMReport {
         let report = await observer.observe(name)
         guard report.vm.phase.isLive else {
             throw LifecycleError.failed(
                 vm: name, reason: report.observation.reason ?? "the guest powered itself off")
         }
+        return report
+    }
+
+    /// What a supervisor says; nil while it does not answer or starts its VM again.
+    private func settled(_ report: VMReport) -> VMStatus? {
         let status = report.observation.status
         return status?.state == .running || status?.state == .paused ? status : nil
     }

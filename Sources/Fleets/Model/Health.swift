@@ -31,7 +31,7 @@ package struct HealthCheck: Record {
     }
 
     package mutating func declare(_ key: Fields) {
-        key("http", &http, "A page that must answer with 2xx or 3xx, such as http://:80/.")
+        key("http", &http, "A page that must answer with 2xx or 3xx, such as http://:80/ or https://:443/.")
         key("tcp", &tcp, "A port that must accept a connection.")
         key("dns", &dns, "A name that the guest must resolve when asked.")
         key("exec", &exec, "A command inside the guest that must succeed.")
@@ -50,7 +50,7 @@ package struct HealthCheck: Record {
     }
 }
 
-/// A page of the guest, written `http://:80/path`; no host stands for the VM itself.
+/// A page that the guest asks for, written `http://:80/path`; no host stands for the VM itself.
 package struct HTTPTarget: Notation {
     package var isSecure: Bool
     package var host: String?
@@ -81,6 +81,23 @@ package struct HTTPTarget: Notation {
     }
     package static var expected: String { "an address such as http://:80/" }
     package static var pattern: String { "^https?://[^/]*(/.*)?$" }
+}
+
+extension HTTPTarget {
+    /// Whether the VM asks itself, by whatever network.
+    package var isOfThisVM: Bool {
+        guard let host = host?.lowercased() else { return true }
+        return host == "localhost" || host.hasPrefix("127.") && IPv4(host) != nil
+    }
+
+    /// Whether the page is one of the VM itself or of another guest, by its name on a network.
+    ///
+    /// What guests call themselves no authority signs, so that certificates of theirs are not looked at.
+    package func isOfGuest(_ vm: VM) -> Bool {
+        guard let host = host?.lowercased(), !isOfThisVM else { return true }
+        return host.hasSuffix(".internal")
+            || vm.interfaces.contains { $0.address?.description == host }
+    }
 }
 
 package enum RestartPolicy: String, Choice {
