@@ -23,7 +23,7 @@ extension Engine {
         do {
             let before = try store.publishingRecord(fleet.name)
             guard before != nil || !declared.isEmpty else { return [] }
-            let found = try await declarePublishing(of: fleet)
+            let found = try declarePublishing(of: fleet)
             let names = fleet.vms.filter(\.enable).map(\.name)
             var problems = found
             problems += await obtainCertificates(isForced: true)
@@ -88,6 +88,37 @@ extension Engine {
         }
     }
 
+    /// Makes the reverse proxy serve what a VM publishes as it is applied now, after a run that may have
+    /// changed that, and also when that run failed.
+    func publishing<T>(_ name: String, after run: () async throws -> T) async throws -> T {
+        do {
+            let result = try await run()
+            await republish(name)
+            return result
+        } catch {
+            // Who interrupts wants an end; the clock sees to what is left.
+            if !isInterruption(error) { await republish(name) }
+            throw error
+        }
+    }
+
+    private func republish(_ name: String) async {
+        do {
+            if let fleet = try store.fleet(of: name), let vm = try store.current(name)?.vm {
+                if let record = try store.publishingRecord(fleet) {
+                    for problem in try claimNames(record, of: fleet) where problem.vm == name {
+                        reporter.warning(problem.error.description)
+                    }
+                } else if !vm.publish.isEmpty {
+                    reporter.warning("'martlet up' publishes the names of \(name) again")
+                }
+            }
+        } catch {
+            reporter.warning("published names: \(sentence(error))")
+        }
+        await refreshPublishing()
+    }
+
     /// What the clock does: certificates that end soon are renewed, those that others have renewed
     /// are loaded, and a reverse proxy that was killed is started again.
     func renewPublishing() async -> [Outcome] {
@@ -150,27 +181,26 @@ extension Engine {
         return (try store.current(vm)?.vm.publish ?? []).map { $0.host.lowercased() }
     }
 
-    /// Writes down what a fleet publishes: of the VMs that it declares, those names that no other
-    /// fleet has.
-    private func declarePublishing(of fleet: Fleet) async throws -> [SiteProblem] {
-        let others = try store.publishingFleets().filter { $0 != fleet.name }
-        var taken: [String: String] = [:]
-        for other in others {
-            guard let record = try store.publishingRecord(other) else { continue }
-            // Names of VMs that are not there any more are free, whatever was written down.
-            let hosts = try record.vms.flatMap { try namesPublished(by: $0, in: other) }
-                .filter { record.hosts.contains($0) }
-            if hosts.isEmpty { continue }
-            guard record.settings.listen == fleet.publishing.listen else {
-                throw PublishError.otherListen(fleet: other, listen: record.settings.listen)
-            }
-            for host in hosts { taken[host] = other }
-        }
+    /// Writes down what a fleet publishes.
+    private func declarePublishing(of fleet: Fleet) throws -> [SiteProblem] {
+        // By itself: the mode is that of all parents that are made, and Caddy has to pass this one.
+        try Files.makeFolder(layout.publishing)
+        try Files.makeFolder(layout.publishingFleets, mode: 0o700)
+        let vms = fleet.vms.filter(\.enable).map(\.name).sorted()
+        return try claimNames(
+            PublishingRecord(settings: fleet.publishing, vms: vms, hosts: []), of: fleet.name)
+    }
+
+    /// Writes a fleet's record down with the names that its VMs have as they are applied, but for those
+    /// that another fleet has.
+    private func claimNames(
+        _ record: PublishingRecord, of fleet: String
+    ) throws -> [SiteProblem] {
+        let taken = try namesOfOthers(than: fleet, record.settings)
         var hosts: [String] = []
         var problems: [SiteProblem] = []
-        let vms = fleet.vms.filter(\.enable).map(\.name)
-        for name in vms {
-            for host in try namesPublished(by: name, in: fleet.name) {
+        for name in record.vms {
+            for host in try namesPublished(by: name, in: fleet) {
                 if let other = taken[host] {
                     problems.append(.init(name, .hostTaken(host: host, fleet: other)))
                 } else {
@@ -178,20 +208,36 @@ extension Engine {
                 }
             }
         }
-        // By itself: the mode is that of all parents that are made, and Caddy has to pass this one.
-        try Files.makeFolder(layout.publishing)
-        try Files.makeFolder(layout.publishingFleets, mode: 0o700)
         if hosts.isEmpty {
-            try Files.remove(layout.publishingRecord(fleet.name))
+            try Files.remove(layout.publishingRecord(fleet))
             return problems
         }
-        let record = PublishingRecord(
-            settings: fleet.publishing, vms: vms.sorted(), hosts: hosts.sorted())
-        if try store.publishingRecord(fleet.name) != record {
-            try RecordFile.write(record, to: layout.publishingRecord(fleet.name))
+        var record = record
+        record.hosts = hosts.sorted()
+        if try store.publishingRecord(fleet) != record {
+            try RecordFile.write(record, to: layout.publishingRecord(fleet))
             Checkpoint.pass()
         }
         return problems
+    }
+
+    /// The names that other fleets have, and which has it; all of them must listen on the same ports.
+    private func namesOfOthers(
+        than fleet: String, _ settings: Publishing
+    ) throws -> [String: String] {
+        var taken: [String: String] = [:]
+        for other in try store.publishingFleets() where other != fleet {
+            guard let record = try store.publishingRecord(other) else { continue }
+            // Names of VMs that are not there any more are free, whatever was written down.
+            let hosts = try record.vms.flatMap { try namesPublished(by: $0, in: other) }
+                .filter { record.hosts.contains($0) }
+            if hosts.isEmpty { continue }
+            guard record.settings.listen == settings.listen else {
+                throw PublishError.otherListen(fleet: other, listen: record.settings.listen)
+            }
+            for host in hosts { taken[host] = other }
+        }
+        return taken
     }
 }
 

@@ -72,6 +72,10 @@ extension Engine {
     /// Its data stays as it is, and is kept in a snapshot first. The image is held until the next
     /// `upgrade`.
     package func rollback(_ name: String, to number: Int?) async throws -> String {
+        try await publishing(name) { try await rollBack(name, to: number) }
+    }
+
+    private func rollBack(_ name: String, to number: Int?) async throws -> String {
         try await changing(name) { files in
             let starts = try await settleUpgrade(name, files)
             let report = await observer.observe(name).vm

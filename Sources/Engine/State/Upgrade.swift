@@ -21,6 +21,12 @@ extension Engine {
     package func upgrade(
         _ name: String, to image: ImageReference, digest: String
     ) async throws -> String {
+        try await publishing(name) { try await moveOn(name, to: image, digest: digest) }
+    }
+
+    private func moveOn(
+        _ name: String, to image: ImageReference, digest: String
+    ) async throws -> String {
         try await changing(name) { files in
             let starts = try await settleUpgrade(name, files)
             guard let current = try store.current(name) else {
