@@ -21,6 +21,8 @@ package struct Certificate: Sendable, Equatable {
     /// Seconds since 1970.
     package let begins: Int64
     package let ends: Int64
+    /// When it wants to be renewed: with a third of its time left.
+    package var renewal: Int64 { ends - (ends - begins) / 3 }
     /// Whether it is for the host name that was asked for, by a wildcard too.
     package let namesHost: Bool
     /// Whether the key is the one that it was made for; false without a key.

@@ -54,6 +54,15 @@ struct PublishTests {
         #expect(status.contains("signed by \(host.rootCertificate)"))
         #expect(status.contains("the guest's 127.0.0.1:8080 answers"))
 
+        // Caddy's own authority signs for twelve hours, and again after eight.
+        let planned = try await host.world.must("schedule", "list", "--json").standardOutput
+        let rows = try JSONValue(parsing: planned).elements
+        #expect(rows.count == 1 && rows[0]["work"] == "certificate", "\(rows)")
+        #expect(rows[0]["vm"] == "web" && rows[0]["host"] == "www.lan" && rows[0]["ok"] == true)
+        #expect(rows[0]["schedule"] == "internal" && rows[0]["next"]?.string != nil)
+        let table = try await host.world.must("schedule", "list").text
+        #expect(table.contains("www.lan (internal)") && table.contains("holds until"), "\(table)")
+
         try host.killService()
         try await host.world.until("visitors are told") {
             try await host.visit("https://www.lan/", trusting: host.rootCertificate)
@@ -116,6 +125,40 @@ struct PublishTests {
         #expect(try await host.visit("http://b.lan/").hasPrefix("HTTP/1.1 503"))
         try await host.world.must("destroy", "--yes", "web")
         #expect(host.proxy == nil)
+    }
+
+    @Test func upgradeAndRollbackSeeToTheProxy() async throws {
+        let host = try await PublishHost()
+        try host.declare("{host: a.lan, tls: off}")
+        try await host.world.must("up")
+        try host.declare("{host: b.lan, tls: off}")
+        try await host.world.must("up")
+        let first = try #require(host.proxy)
+        // The generation of before has the name of before; the proxy that runs takes it over.
+        try await host.world.must("rollback", "web")
+        #expect(host.proxy == first)
+        #expect(try await host.visit("http://a.lan/").hasPrefix("HTTP/1.1 503"))
+        #expect(try await host.visit("http://b.lan/").hasPrefix("HTTP/1.1 404"))
+        #expect(try await host.world.must("status", "web").text.contains("http://a.lan\n"))
+
+        // A name that somebody else has meanwhile stays his.
+        let second = "\(host.world.folder)/second.yaml"
+        try Files.write(
+            second,
+            "fleet: second\nvms: {api: {ports: [\"127.0.0.1:8090:80\"], publish: "
+                + "[{host: b.lan, tls: off}]}}\n")
+        try await host.world.must("up", "-f", second)
+        let said = try await host.world.must("rollback", "web", "2")
+        #expect(
+            said.errorText.contains("b.lan is published by the fleet 'second'"),
+            "\(said.errorText)")
+        #expect(try await host.visit("http://a.lan/").hasPrefix("HTTP/1.1 404"))
+
+        // One that was killed is there again after an upgrade, too.
+        kill(try #require(host.proxy), SIGKILL)
+        try await host.world.until("it is gone") { host.proxy == nil }
+        try await host.world.must("upgrade", "web")
+        #expect(try await host.visit("http://b.lan/").hasPrefix("HTTP/1.1 503"))
     }
 
     @Test func aVMOnANetworkIsReachedAtItsAddress() async throws {

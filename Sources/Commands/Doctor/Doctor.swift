@@ -58,6 +58,8 @@ struct Doctor {
 
     let needs: NetworkNeeds
     private let published: PublishNeeds
+    private let images: ImageNeeds
+    private let renewals: [CertificateRenewal]
     private let engine: Engine
     private var layout: Layout { engine.layout }
     /// Why the fleet file says nothing.
@@ -81,31 +83,34 @@ struct Doctor {
             (try? session.engine.store.networkSettings(name)).map { (name: name, settings: $0) }
         }
         needs = NetworkNeeds(fleet, recorded: recorded)
-        published = PublishNeeds(fleet)
+        renewals = (try? session.engine.renewals()) ?? []
+        published = PublishNeeds(
+            fleet, isPublishing: session.engine.isPublishing, renewals: renewals)
+        images = ImageNeeds(fleet)
     }
 
     func examine() async -> [Finding] {
         var findings = [mistake].compactMap { $0 }
-        for tool in Doctor.tools {
-            if let path = findProgram(tool.name) {
-                findings.append(.init(subject: tool.name, level: .good, text: path))
-            } else {
-                findings.append(
-                    .init(
-                        subject: tool.name, level: .missing,
-                        text: "not installed; it \(tool.purpose)",
-                        remedy: "apt-get install \(tool.package)", package: tool.package))
-            }
-        }
+        findings += Doctor.tools.map { Doctor.tool($0, at: findProgram($0.name)) }
         let networks = NetworkChecks(needs: needs, facts: await NetworkFacts(engine, needs))
         findings += NetworkChecks.tools.map { networks.tool($0, path: findProgram($0.name)) }
-        findings += published.findings { findProgram($0) }
+        findings += images.findings { findProgram($0) } + published.findings { findProgram($0) }
         findings.append(await hypervisor())
         findings.append(acceleration())
         findings += folders()
         findings += UnitChecks(facts: await UnitFacts(engine)).findings
         findings += schedules()
         return findings + networks.findings
+    }
+
+    /// What is said of a program that is needed.
+    static func tool(
+        _ tool: (name: String, package: String, purpose: String), at path: String?
+    ) -> Finding {
+        if let path { return Finding(subject: tool.name, level: .good, text: path) }
+        return Finding(
+            subject: tool.name, level: .missing, text: "not installed; it \(tool.purpose)",
+            remedy: "apt-get install \(tool.package)", package: tool.package)
     }
 
     private func hypervisor() async -> Finding {
@@ -130,8 +135,9 @@ struct Doctor {
     /// Who declares schedules wants them to be run: what was seen to run them counts, and not what
     /// was set up to.
     private func schedules() -> [Finding] {
-        let planned = (try? engine.plannedWork()) ?? []
-        guard !planned.isEmpty else { return [] }
+        let planned =
+            ((try? engine.plannedWork()) ?? []).count + renewals.filter(\.needsClock).count
+        guard planned > 0 else { return [] }
         let now = Clock.now()
         let last = engine.lastScheduleRun()
         if let last, now - last < 600 {
@@ -145,7 +151,7 @@ struct Doctor {
         return [
             .init(
                 subject: "schedules", level: .missing,
-                text: "\(planned.count) are declared, and "
+                text: "\(planned) are declared, and "
                     + (seen ?? "nobody has run them since this host started"),
                 remedy: Files.exists("/run/systemd/system")
                     ? "systemctl enable --now martlet-schedule.timer"

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+import Engine
 import Fleets
 import Publishing
 
-/// What published VMs of the fleet file need of this host.
+/// What published VMs of the fleet file, and of the fleets that are applied, need of this host.
 struct PublishNeeds {
     private let publishes: Bool
     private let asksByDNS: Bool
 
-    init(_ fleet: Fleet?) {
+    /// `isPublishing` and `renewals` are of the fleets that are applied.
+    init(_ fleet: Fleet?, isPublishing: Bool = false, renewals: [CertificateRenewal] = []) {
         let all = (fleet?.vms ?? []).filter(\.enable).flatMap(\.publish)
-        publishes = !all.isEmpty
-        asksByDNS = all.contains { if case .dns = $0.tls { true } else { false } }
+        publishes = isPublishing || !all.isEmpty
+        asksByDNS =
+            renewals.contains(where: \.needsClock)
+            || all.contains { if case .dns = $0.tls { true } else { false } }
     }
 
     /// Nothing where no VM is published; `find` looks for a program.
@@ -23,13 +27,6 @@ struct PublishNeeds {
         if asksByDNS {
             tools.append((Lego.program, Lego.program, "asks for certificates by DNS"))
         }
-        return tools.map { tool in
-            if let path = find(tool.name) {
-                return Doctor.Finding(subject: tool.name, level: .good, text: path)
-            }
-            return Doctor.Finding(
-                subject: tool.name, level: .missing, text: "not installed; it \(tool.purpose)",
-                remedy: "apt-get install \(tool.package)", package: tool.package)
-        }
+        return tools.map { Doctor.tool($0, at: find($0.name)) }
     }
 }

@@ -11,11 +11,13 @@ enum ScheduleVerbs {
         "loop", "Stay, and look every minute: for hosts without systemd.")
 
     static let schedule = Command(
-        "schedule", "Show and do what is planned: snapshots, backups, their verification.",
+        "schedule", "Show and do what is planned: snapshots, backups, their verification, certificates.",
         discussion: """
             Schedules are part of a VM's declaration and count as 'martlet up' applied them. On a \
             systemd host 'martlet-schedule.timer' runs what is due, elsewhere \
-            'martlet schedule run --loop' does. What was missed is made up once.
+            'martlet schedule run --loop' does. What was missed is made up once. Certificates of \
+            published names are renewed with a third of their time left: those by DNS by the same \
+            timer, the others by the reverse proxy itself.
             """,
         groups: [.init("", [list, run])])
 
@@ -29,8 +31,10 @@ enum ScheduleVerbs {
         var wanted: [String]?
         if !names.isEmpty { wanted = try await session.targets(names).map(\.vm.name) }
         let planned = try session.engine.plannedWork(wanted)
+        let renewals = try session.engine.renewals(wanted)
         if session.printer.isJSON {
-            return session.printer.document(.array(planned.map(\.json)))
+            return session.printer.document(
+                .array(planned.map(\.json) + renewals.map(\.json)))
         }
         var table = Table(["VM", "WHAT", "SCHEDULE", "LAST", "RESULT", "NEXT"])
         for work in planned {
@@ -39,6 +43,15 @@ enum ScheduleVerbs {
                 .init(work.last.map(Clock.iso8601)),
                 .init(work.detail, work.isDone == false ? .error : nil),
                 .init(work.nextText(now: Clock.now())),
+            ])
+        }
+        for renewal in renewals {
+            table.add([
+                .init(renewal.vm), .init("certificate"),
+                .init("\(renewal.host) (\(renewal.kind))"),
+                .init(renewal.last.map(Clock.iso8601)),
+                .init(renewal.result, renewal.error != nil ? .error : nil),
+                .init(renewal.nextText(now: Clock.now())),
             ])
         }
         session.printer.table(table)
@@ -100,6 +113,26 @@ extension PlannedWork {
             "vm": .string(vm), "work": .string(work.rawValue), "schedule": .string(schedule.text),
             "last": .text(last.map(Clock.iso8601)), "ok": isDone.map { .bool($0) } ?? .null,
             "detail": .text(detail), "next": .text(next.map(Clock.iso8601)),
+        ]
+    }
+}
+
+extension CertificateRenewal {
+    fileprivate var result: String? {
+        error ?? ends.map { "holds until \(Clock.iso8601($0))" } ?? "no certificate yet"
+    }
+
+    fileprivate func nextText(now: Int64) -> String {
+        guard let next else { return "the reverse proxy asks for it" }
+        return next <= now ? "due since \(Clock.iso8601(next))" : Clock.iso8601(next)
+    }
+
+    fileprivate var json: JSONValue {
+        [
+            "vm": .string(vm), "work": "certificate", "schedule": .string(kind),
+            "host": .string(host), "last": .text(last.map(Clock.iso8601)),
+            "ok": .bool(error == nil && ends != nil), "detail": .text(result),
+            "next": .text(next.map(Clock.iso8601)),
         ]
     }
 }

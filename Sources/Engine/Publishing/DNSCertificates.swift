@@ -17,14 +17,14 @@ extension Engine {
         return CertificateFiles(certificate: base + ".crt", key: base + ".key")
     }
 
-    private struct Attempt: Codable {
+    struct Attempt: Codable {
         var at: Int64
         var error: String?
     }
 
-    /// Why the last attempt for a host brought nothing.
-    func attempted(_ host: String) -> String? {
-        (try? RecordFile.plain(Attempt.self, from: attemptRecord(host)))?.error
+    /// What came of the last attempt for a host.
+    func attempted(_ host: String) -> Attempt? {
+        try? RecordFile.plain(Attempt.self, from: attemptRecord(host))
     }
 
     /// Asks for those certificates by DNS that are missing, or end soon.
@@ -67,7 +67,7 @@ extension Engine {
         guard isDue(order) else { return }
         let path = attemptRecord(order.host)
         let last = try RecordFile.plain(Attempt.self, from: path)
-        if !isForced, let last, last.error != nil, Clock.now() < last.at + 3600 { return }
+        if !isForced, let last, last.error != nil, Clock.now() < last.retry { return }
         try Files.makeFolder(Files.parent(path), mode: 0o700)
         guard let lock = try FileLock.attempt(layout.publishing + "/lego.lock") else { return }
         guard isDue(order) else { return }
@@ -92,7 +92,7 @@ extension Engine {
         guard let text = try? Files.readUntrusted(pair.certificate, limit: 1 << 20),
             let found = try? Certificate(text, host: order.host), found.namesHost
         else { return true }
-        return Clock.now() > found.ends - (found.ends - found.begins) / 3
+        return Clock.now() > found.renewal
     }
 
     private func runLego(_ order: LegoOrder) async throws {
@@ -116,4 +116,9 @@ extension Engine {
             authority: authority)
         try await lego.run(secret: value.bytes, user: user)
     }
+}
+
+extension Engine.Attempt {
+    /// When one that failed is tried again without being asked.
+    var retry: Int64 { at + 3600 }
 }

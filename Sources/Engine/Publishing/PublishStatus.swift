@@ -42,7 +42,7 @@ extension Engine {
                     found.problems.first { $0.vm == name && "\($0.error)".contains(host) }
                     .map { $0.error.description }
                 if case .dns = publication.tls, result.problem == nil {
-                    result.problem = attempted(host)
+                    result.problem = attempted(host)?.error
                 }
                 if let site { look(at: site, &result) }
                 return result
@@ -53,7 +53,7 @@ extension Engine {
     private func look(at site: Site, _ result: inout PublishedName) {
         result.upstream = site.upstream
         result.upstreamError = connectionError(site.upstream)
-        if let text = certificate(of: site), let found = try? Certificate(text, host: site.host) {
+        if let text = certificate(of: site.host, site.security), let found = try? Certificate(text, host: site.host) {
             result.issuer = found.issuer
             result.ends = found.ends
         }
@@ -62,21 +62,21 @@ extension Engine {
         }
     }
 
-    /// What Caddy keeps of a site, or was given.
-    private func certificate(of site: Site) -> [UInt8]? {
+    /// What Caddy keeps of a host, or was given.
+    func certificate(of host: String, _ security: Site.Security) -> [UInt8]? {
         let folder = proxy.storage + "/certificates"
         var paths: [String] = []
-        switch site.security {
+        switch security {
         case .off, .files(nil): return nil
         case .files(let pair?): paths = [pair.certificate]
-        case .internal: paths = ["\(folder)/local/\(site.host)/\(site.host).crt"]
+        case .internal: paths = ["\(folder)/local/\(host)/\(host).crt"]
         case .acme:
             let authorities = ((try? Files.list(folder)) ?? []).filter { $0 != "local" }
-            paths = authorities.map { "\(folder)/\($0)/\(site.host)/\(site.host).crt" }
+            paths = authorities.map { "\(folder)/\($0)/\(host)/\(host).crt" }
         }
         let texts = paths.compactMap { try? Files.readUntrusted($0, limit: 1 << 20) }
         // Of several authorities in turn, the one that holds longest is the one that is served.
-        return texts.max { ends($0, site.host) < ends($1, site.host) }
+        return texts.max { ends($0, host) < ends($1, host) }
     }
 
     private func ends(_ text: [UInt8], _ host: String) -> Int64 {
