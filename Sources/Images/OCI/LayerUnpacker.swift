@@ -95,19 +95,8 @@ final class LayerUnpacker {
     private func copy(
         _ archive: ArchiveEntries, to file: Int32, _ entry: ArchiveEntries.Entry, _ most: Int64
     ) throws {
-        var end: Int64 = 0
-        let before = bytes
-        do {
-            try archive.data { offset, block in
-                end = max(end, offset.addingReportingOverflow(Int64(block.count)).partialValue)
-                guard offset >= 0, end <= most - before else {
-                    throw failure(
-                        entry, "makes it more than \(most >> 20) MiB, far more than it is packed")
-                }
-                try tree.write(file, block, at: offset)
-            }
-        } catch let error as ArchiveEntries.Failure {
-            throw ArchiveEntries.Failure(text: "\(error.text) (in '\(entry.name)')")
+        let end = try archive.copy(entry, limit: most, used: bytes) { block, offset in
+            try tree.write(file, block, at: offset)
         }
         bytes += end
     }

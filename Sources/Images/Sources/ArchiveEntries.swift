@@ -35,11 +35,37 @@ final class ArchiveEntries {
         }
     }
 
-    /// The next entry; nil at the end. What is only doubtful, such as a time, does not count here.
+    /// The next entry; nil at the end.
+    ///
+    /// What is only doubtful about it, such as a time, does not count here.
     func next() throws -> Entry? { try handle.next() }
 
     /// The content of the entry that `next` gave last; what is between the pieces is zeros.
     func data(_ body: (Int64, UnsafeRawBufferPointer) throws -> Void) throws {
         try handle.blocks(body)
+    }
+
+    /// Hands on the content of the entry that `next` gave last, and returns where it ends.
+    ///
+    /// `limit` is for the whole archive, of which `used` bytes are gone.
+    func copy(
+        _ entry: Entry, limit: Int64, used: Int64,
+        _ write: (UnsafeRawBufferPointer, Int64) throws -> Void
+    ) throws -> Int64 {
+        var end: Int64 = 0
+        do {
+            try data { offset, block in
+                end = max(end, offset.addingReportingOverflow(Int64(block.count)).partialValue)
+                guard offset >= 0, end <= limit - used else {
+                    throw Failure(
+                        text: "the entry '\(entry.name)' makes it more than \(limit >> 20) MiB, "
+                            + "far more than it is packed")
+                }
+                try write(block, offset)
+            }
+        } catch let error as Failure {
+            throw Failure(text: "\(error.text) (in '\(entry.name)')")
+        }
+        return end
     }
 }

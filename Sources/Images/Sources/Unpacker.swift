@@ -141,21 +141,9 @@ struct Unpacker {
     private mutating func copy(
         _ archive: ArchiveEntries, to file: borrowing Descriptor, _ entry: ArchiveEntries.Entry
     ) throws {
-        var end: Int64 = 0
-        let before = bytes
-        let limit = limit
-        do {
-            let raw = file.raw
-            try archive.data { offset, block in
-                end = max(end, offset.addingReportingOverflow(Int64(block.count)).partialValue)
-                guard offset >= 0, end <= limit - before else {
-                    throw failure(
-                        entry, "makes it more than \(limit >> 20) MiB, far more than it is packed")
-                }
-                try tree.write(raw, block, at: offset)
-            }
-        } catch let error as ArchiveEntries.Failure {
-            throw ArchiveEntries.Failure(text: "\(error.text) (in '\(entry.name)')")
+        let raw = file.raw
+        let end = try archive.copy(entry, limit: limit, used: bytes) { block, offset in
+            try tree.write(raw, block, at: offset)
         }
         bytes += end
     }
