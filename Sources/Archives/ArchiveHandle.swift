@@ -35,7 +35,7 @@ package final class ArchiveHandle {
     private let handle: OpaquePointer
     private var source: (() -> UnsafeRawBufferPointer?)?
 
-    /// `raw` is a file that is no archive, but may be packed. Nil where libarchive is missing.
+    /// Nil where libarchive is missing; `raw` is a file that is no archive, but may be packed.
     package init?(_ formats: [Format], unpacking packings: [Packing] = []) {
         guard let functions = ml_archive()?.pointee, let handle = functions.archive_read_new()
         else { return nil }
@@ -66,8 +66,10 @@ package final class ArchiveHandle {
         }
     }
 
-    /// Reads what `source` gives, piece by piece: one stays as it is until the next is asked for.
-    /// An empty piece is the end, and nil a failure, whose reason the source keeps.
+    /// Reads what `source` gives, piece by piece.
+    ///
+    /// A piece stays as it is until the next is asked for. An empty one is the end, and nil a
+    /// failure, whose reason the source keeps.
     ///
     /// The handle holds `source`, so what holds the handle must not be held by it.
     package func open(_ source: @escaping () -> UnsafeRawBufferPointer?) throws(Failure) {

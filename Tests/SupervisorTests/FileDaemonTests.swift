@@ -9,7 +9,8 @@ import Testing
     ) -> SharedFolder {
         SharedFolder(
             tag: "data", source: "/srv/data", readOnly: readOnly, owners: owners,
-            identity: .init(device: 1, inode: 2), socket: "/run/web/shares/0.sock", mountPoint: "/run/web/shares/0")
+            identity: .init(device: 1, inode: 2), socket: "/run/web/shares/0.sock",
+            mountPoint: "/run/web/shares/0")
     }
 
     private func arguments(
