@@ -67,7 +67,7 @@ import Testing
     static let documents = [
         "debian.xml", "bridge.xml", "macvtap.xml", "passt.xml", "disks.xml", "hostile-names.xml",
         "qemu.sh", "qemu-user.sh", "cloud-hypervisor.sh", "firecracker.sh", "odd.sh", "hostile.sh",
-        "kvmtool.sh", "crosvm.sh", "alioth.sh", "stratovirt.sh",
+        "kvmtool.sh", "crosvm.sh", "alioth.sh", "stratovirt.sh", "guide.sh", "guide.xml",
     ]
 
     static func imported(_ name: String) throws -> Imported {
@@ -75,7 +75,9 @@ import Testing
         if name.hasSuffix(".xml") {
             return try LibvirtDomain.read(bytes, autostart: name != "disks.xml", host: host)
         }
-        let hasPackage = ["qemu.sh", "cloud-hypervisor.sh", "crosvm.sh", "firecracker.sh"]
+        let hasPackage = [
+            "guide.sh", "qemu.sh", "cloud-hypervisor.sh", "crosvm.sh", "firecracker.sh",
+        ]
         let isInstalled = hasPackage.contains(name)
         return try MicrovmRunner.read(
             MicrovmRunner.Place(

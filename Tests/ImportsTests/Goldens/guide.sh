@@ -1,0 +1,8 @@
+#! /nix/store/4fvc5fm8bszmkydng1ivrvr5cbvr1g60-bash-5.2p37/bin/bash -e
+set -eou pipefail
+if [ ! -e 'var.img' ]; then
+  touch 'var.img'
+  truncate -s 20480M 'var.img'
+  mkfs.ext4 -L 'var' 'var.img'
+fi
+exec -a "microvm@web" '/nix/store/cccc-qemu-9.2/bin/qemu-system-x86_64' '-name' 'web' '-M' 'microvm,accel=kvm:tcg,acpi=on,mem-merge=on,pcie=on,pic=off,pit=off,usb=off' '-m' '1024' '-smp' '2' '-nodefaults' '-no-user-config' '-no-reboot' '-kernel' '/nix/store/dddd-linux/bzImage' '-initrd' '/nix/store/eeee-initrd/initrd' '-chardev' 'stdio,id=stdio,signal=off' '-device' 'virtio-rng-pci' '-smbios' 'type=1,uuid=0d3f8c1e-1111-4222-8333-444455556666' '-fw_cfg' 'name=opt/io.systemd.credentials/api-key,file=/run/secrets/api-key' '-serial' 'chardev:stdio' '-enable-kvm' '-cpu' 'host,+x2apic,-sgx' '-device' 'i8042' '-append' 'earlyprintk=ttyS0 console=ttyS0 reboot=t panic=-1 8250.nr_uarts=1 root=fstab loglevel=4 init=/nix/store/ffff-nixos/init regInfo=/nix/store/gggg/registration' '-nographic' '-sandbox' 'on' '-qmp' 'unix:web.sock,server,nowait' '-drive' 'id=vda,format=raw,file=var.img,if=none,aio=io_uring,discard=unmap,read-only=off' '-device' 'virtio-blk-pci,drive=vda' '-numa' 'node,memdev=mem' '-object' 'memory-backend-memfd,id=mem,size=1024M,share=on' '-chardev' 'socket,id=fs0,path=web-virtiofs-ro-store.sock' '-device' 'vhost-user-fs-pci,chardev=fs0,tag=ro-store' '-chardev' 'socket,id=fs1,path=web-virtiofs-site.sock' '-device' 'vhost-user-fs-pci,chardev=fs1,tag=site' '-netdev' 'tap,id=vm-web,ifname=vm-web,script=no,downscript=no,queues=2' '-device' 'virtio-net-pci,netdev=vm-web,mac=02:00:00:00:00:11,romfile=,mq=on,vectors=6'
