@@ -2,11 +2,13 @@
 import Linux
 
 /// A tar archive of entries that no tar would write.
-struct MadeUpTar {
-    private(set) var bytes: [UInt8] = []
+package struct MadeUpTar {
+    package private(set) var bytes: [UInt8] = []
+
+    package init() {}
 
     /// `type`: `0` a file, `1` a hard link, `2` a symbolic one, `3` a device, `5` a folder.
-    mutating func add(
+    package mutating func add(
         _ name: String, _ type: Character = "0", content: String = "", bytes: [UInt8]? = nil,
         link: String = "", mode: Int = 0o644, user: Int = 1000, size: Int? = nil
     ) {
@@ -37,11 +39,11 @@ struct MadeUpTar {
     }
 
     /// With the end that a tar has.
-    var whole: [UInt8] { bytes + [UInt8](repeating: 0, count: 1024) }
+    package var whole: [UInt8] { bytes + [UInt8](repeating: 0, count: 1024) }
 }
 
 /// Everything below a folder: a line each, sorted, such as `bin/x 755 text` or `l -> target`.
-func listing(_ folder: String, owners: Bool = false) async throws -> [String] {
+package func listing(_ folder: String, owners: Bool = false) async throws -> [String] {
     let script = """
         cd "$0" && find . -mindepth 1 | LC_ALL=C sort | while read -r path; do
             name=${path#./}
