@@ -57,6 +57,44 @@ import Testing
         ] { #expect(said.contains(word), "\(word): \(said)") }
     }
 
+    /// What a service says to a VM under its name is said to the new one under its own; what
+    /// encrypts its data stays.
+    @Test func aServiceSpeaksToTheNewOneByItsName() throws {
+        let fleet = """
+            fleet: test
+            networks: { lan: { subnet: 10.9.0.0/24 } }
+            vms:
+              web:
+                service: wiki
+                interfaces: [{ network: lan }]
+                with: { title: Notes }
+                publish: [{ host: wiki.example.org }]
+                credentials: { own: { text: mine } }
+            """
+        func load(_ overrides: [String: String]) -> FleetFile {
+            var sources = FleetFile.Sources { _ in Array(fleet.utf8) }
+            sources.services = ["wiki"]
+            sources.service = { _ in .init(path: "wiki.yaml", bytes: Array(wikiEntry.utf8)) }
+            for (name, text) in overrides {
+                sources.overrides[name] = .init(path: "o/\(name).yaml", bytes: Array(text.utf8))
+            }
+            return FleetFile.load("fleet.yaml", from: sources)
+        }
+        let source = try #require(load([:]).fleet?.vm("web"))
+        #expect(source.credentials["env"]?.text?.contains("https://wiki.example.org/") == true)
+        let added = AddedVM(source, named: "copy", fleet: "test", origin: "Cloned from web.")
+        #expect(!added.text.contains("of web") && !added.text.contains("wiki.example.org"))
+        let file = load(["copy": added.text])
+        #expect(file.errors == [])
+        let read = try #require(file.fleet)
+        let vm = try #require(read.vm("copy"))
+        #expect(vm.credentials["env"]?.text == "WIKI_TITLE=\"Notes of copy\"\n")
+        #expect(vm.credentials["key"]?.secret == "web-key")
+        #expect(vm.credentials["own"]?.text == "mine")
+        #expect(added.read(in: read).vm == vm, "its first generation has it already")
+        #expect(added.read(in: read).text == added.text)
+    }
+
     @Test func showNamesTheOverride() throws {
         let source = try #require(load(full, [:]).fleet?.vm("web"))
         let new = AddedVM(source, named: "copy", fleet: "test", origin: "Cloned from web.")

@@ -113,7 +113,7 @@ enum BackupVerbs {
             return try await session.act("restore", on: [new]) { engine, name in
                 let restored = try await engine.restoreBackup(
                     vm, place.id, from: place.target, identity: key, as: name, fleet: fleet
-                ) { added in _ = try session.fleet(adding: added) }
+                ) { added in added.read(in: try session.fleet(adding: added)) }
                 let now = try session.fleet()
                 if let added = now.vm(name) { try await engine.adopt(added, of: now) }
                 return restored.detail

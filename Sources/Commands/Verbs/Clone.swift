@@ -36,8 +36,8 @@ enum CloneVerb {
         if try session.fleet().vm(name) != nil {
             throw Failure(.failed, "the fleet declares a VM '\(name)' already")
         }
-        let new = try await session.engine.newVM(from: source, at: snapshot, named: name)
-        _ = try session.fleet(adding: new)
+        let added = try await session.engine.newVM(from: source, at: snapshot, named: name)
+        let new = added.read(in: try session.fleet(adding: added))
         try await session.act(snapshot == nil ? "clone" : "restore", on: [name]) { engine, name in
             let cloned = try await engine.clone(source, at: snapshot, as: new)
             let fleet = try session.fleet()

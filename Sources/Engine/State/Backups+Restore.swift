@@ -93,12 +93,13 @@ extension Engine {
         }
     }
 
-    /// Makes a new VM of a backup, beside the one that it is of; `check` sees its declaration first.
+    /// Makes a new VM of a backup, beside the one that it is of; `check` sees its declaration first,
+    /// and gives it as the fleet reads it.
     ///
     /// It gets an identity of its own, and nothing that two VMs cannot both have.
     package func restoreBackup(
         _ name: String, _ id: String?, from target: any BackupTarget, identity: String?,
-        as new: String, fleet: Fleet, check: (AddedVM) throws -> Void
+        as new: String, fleet: Fleet, check: (AddedVM) throws -> AddedVM
     ) async throws -> RestoredBackup {
         guard isNameOfVM(new) else { throw CloneError.badName(new) }
         guard try store.current(new) == nil, fleet.vm(new) == nil else {
@@ -124,15 +125,15 @@ extension Engine {
 
     private func makeNew(
         _ chain: BackupChain, _ record: BackupRecord, as new: String, fleet: Fleet,
-        _ check: (AddedVM) throws -> Void, _ files: VMLayout
+        _ check: (AddedVM) throws -> AddedVM, _ files: VMLayout
     ) async throws -> [String] {
         let unpacked = try await unpack(chain, files)
         let (generation, note) = try await configuration(
             unpacked, fleet: fleet, preferDeclared: false, record.vm)
-        let added = AddedVM(
-            generation.vm, named: new, fleet: fleet.name,
-            origin: "Made from the backup \(record.id) of \(record.vm).")
-        try check(added)
+        let added = try check(
+            AddedVM(
+                generation.vm, named: new, fleet: fleet.name,
+                origin: "Made from the backup \(record.id) of \(record.vm)."))
         var notes = [note].compactMap { $0 }
         notes += try await makeVM(
             of: unpacked, added.vm, from: record.id, keepIdentity: false, fleet: fleet.name, files)

@@ -3,7 +3,7 @@
 /// A VM that a verb makes from another one, and that the fleet file does not name.
 package struct AddedVM: Sendable, Equatable {
     /// As its first generation records it: with MACs and tap names of its own.
-    package let vm: VM
+    package private(set) var vm: VM
     /// The override that declares it, as text.
     package let text: String
     /// What the source has and the new one has not, each in words with the reason.
@@ -27,6 +27,14 @@ package struct AddedVM: Sendable, Equatable {
         }
         self.vm = vm
         self.dropped = dropped
+    }
+
+    /// The same with what only a fleet that reads its declaration knows: what its service says to it
+    /// under its own name.
+    package func read(in fleet: Fleet) -> AddedVM {
+        var added = self
+        if let vm = fleet.vm(vm.name) { added.vm = vm }
+        return added
     }
 
     /// One key a line, as other verbs that write overrides expect it.
@@ -88,6 +96,9 @@ extension VM {
             dropped.append("the given vsock address")
             vm.vsock = .auto
         }
+        // It holds the name and the host of the VM that it was made for; the service makes it anew.
+        // The secrets stay those of the source: what they encrypt is among the data.
+        if service != nil { vm.credentials[ServiceCredential.environment] = nil }
         for index in vm.interfaces.indices {
             vm.interfaces[index].mac = nil
             vm.interfaces[index].tap = nil
