@@ -12,7 +12,7 @@ release_flags := -c release --product martlet --static-swift-stdlib -Xswiftc -Os
 # Where the Swift toolchain is when the shell does not know it.
 export PATH := $(PATH):/opt/swift/usr/bin:$(HOME)/.local/share/swiftly/bin
 
-.PHONY: demo test test-faults test-full test-hosts build deb lint bench install docs clean
+.PHONY: demo test test-faults test-full test-services test-hosts build deb lint bench install docs clean
 
 # From nothing to VMs that one can log in to.
 demo:
@@ -33,11 +33,16 @@ test-faults:
 # random faults, fuzzing, a boot soak, hosts with systemd.
 test-full: test build
 	MARTLET_TESTS=full scripts/test --skip-build --filter 'CampaignTests|ReproductionTests|FourGuestTests|RestartTests|anotherAddress'
-	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SecretDrillTests|SnapshotGuestTests|HardeningGuestTests|ServiceGuestTests|isSnapshotted|PublishPebbleTests|PublishTests'
+	MARTLET_TESTS=full scripts/test --skip-build --filter 'VolumeGuestTests|ModeTests|IntegrityGuestTests|SecretDrillTests|SnapshotGuestTests|HardeningGuestTests|isSnapshotted|PublishPebbleTests|PublishTests'
+	$(MAKE) test-services
 	MARTLET_FAULTS=50 scripts/test --skip-build --filter FaultCampaign
 	scripts/fuzz 600
 	scripts/bench soak 100
 	$(MAKE) test-hosts
+
+# Services of the catalogue and OCI images in real guests; needs what `make test` has built.
+test-services:
+	MARTLET_TESTS=full scripts/test --skip-build --filter 'ServiceGuestTests|OCIGuestTests'
 
 build:
 	scripts/install-packages

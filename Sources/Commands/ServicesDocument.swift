@@ -68,7 +68,10 @@ enum ServicesDocument {
         line("tested", "\(service.tested.how.rawValue), \(date). \(service.tested.note)")
         line("image", image(service, code))
         line("account", account(service))
-        line("state", service.state.map { code($0.path) }.joined(separator: ", "))
+        let folders = service.state.map { state in
+            code(state.path) + (state.mount.map { ", \(code($0)) in the container" } ?? "")
+        }
+        line("state", folders.joined(separator: "; "))
         line("page", service.web.map { "port \($0.number)" } ?? "")
         let members = service.vm.json.members.filter { $0.key != "shares" }
         line("VM", members.map { code("\($0.key): \($0.value.flow)") }.joined(separator: ", "))

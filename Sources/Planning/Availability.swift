@@ -22,10 +22,6 @@ package func unavailable(_ vm: VM, in fleet: Fleet) -> [Unavailable] {
         "hypervisors other than qemu")
     let recipes = recipes(of: vm.image, in: fleet)
     check("image", recipes.contains { $0.disk != nil }, "foreign disks")
-    // What such a service is told does not reach its program yet.
-    check(
-        "service", vm.service != nil && recipes.contains { $0.oci != nil },
-        "services that are OCI images")
     check("memory", !vm.memory.isFixed, "a balloon")
     check(
         "limits.network", vm.limits.network != nil && !vm.isOnNetwork,

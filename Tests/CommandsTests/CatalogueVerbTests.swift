@@ -80,7 +80,7 @@ import Testing
         #expect(missing.exit == .code(66))
     }
 
-    /// A file of one's own stands before that of the program, and `plan` knows what it cannot do.
+    /// A file of one's own stands before that of the program, and `plan` takes both.
     @Test func aFleetHasServices() async throws {
         let folder = try folder([
             "wiki": CatalogueVerbTests.entry, "gitea": CatalogueVerbTests.entry,
@@ -103,10 +103,27 @@ import Testing
         #expect(others.text.contains("martlet/catalogue/vaultwarden.yaml:"))
         let plan = try await Martlet.martlet("plan", "--json", in: folder)
         let changes = try JSONValue(parsing: plan.text)["changes"]?.elements ?? []
-        func reason(_ vm: String) -> String? {
-            changes.first { $0["vm"]?.string == vm }?["reason"]?.string
+        for vm in ["a", "b", "c"] {
+            #expect(changes.contains { $0["vm"]?.string == vm && $0["action"] == "create" })
         }
-        #expect(reason("c") == "services that are OCI images: not available yet")
-        #expect(changes.contains { $0["vm"] == "a" && $0["action"] == "create" })
+    }
+
+    /// The services that are OCI images are planned like all others, and told what they need.
+    @Test func servicesOfOCIImagesArePlanned() async throws {
+        let folder = try folder([:])
+        defer { try? Files.remove(folder) }
+        let ids = ["actual", "overseerr", "seerr", "vaultwarden"]
+        try Files.write(
+            "\(folder)/fleet.yaml",
+            "vms:\n" + ids.map { "  my-\($0): { service: \($0) }\n" }.joined())
+        let plan = try await Martlet.martlet("plan", "--json", in: folder)
+        let changes = try JSONValue(parsing: plan.text)["changes"]?.elements ?? []
+        for id in ids {
+            let own = changes.filter { $0["vm"]?.string == "my-\(id)" }
+            #expect(own.contains { $0["action"] == "create" }, "\(plan.text)")
+            #expect(own.allSatisfy { $0["reason"]?.string?.contains("not available") != true })
+        }
+        let show = try await Martlet.martlet("show", "my-vaultwarden", in: folder)
+        #expect(show.text.contains("ROCKET_PORT=\"8222\"\\u{a}"), "\(show.text)")
     }
 }

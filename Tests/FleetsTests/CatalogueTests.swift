@@ -336,6 +336,99 @@ let wikiEntry = """
         #expect(lint(unit, "web").contains { $0.contains("leave 'units' out") })
     }
 
+    private static let ociEntry = """
+        name: Pages
+        category: tools
+        summary: Pages
+        links: { home: "https://web.example.org" }
+        license: MIT
+        tested: { how: read, date: 2026-11-20, note: nothing. }
+        image: { oci: "docker.io/library/web@sha256:\(String(repeating: "0f", count: 32))" }
+        state: [{ path: /var/lib/pages, mount: /data, mode: "0750" }]
+        vm: { health: { tcp: 80 } }
+        parameters: { title: { default: 'Say "$x"', help: What it calls itself. } }
+        secrets:
+          key: { generate: hex32, help: Signs. }
+          token: { generate: hex32, env: TOKEN, help: Opens it. }
+          mail: { optional: true, help: A password. }
+        env:
+          FIXED: "1"
+          TITLE: "${with.title} of ${vm.name}"
+          URL: "https://${vm.host}/"
+          KEY_FILE: "${secret.key}"
+          KEYS: "${vm.name}=${secret.key}"
+          MAIL_FILE: "${secret.mail}"
+        firstRun: Open it.
+        """
+
+    /// All variables come with the VM, and secrets by the paths that the container has for them.
+    @Test func anOCIServiceIsTold() throws {
+        let entry = CatalogueTests.ociEntry
+        #expect(lint(entry, "pages") == [])
+        let file = load(
+            """
+            secrets: { b-mail: { file: /run/mail } }
+            networks: { web: { subnet: 10.1.0.0/24 } }
+            vms:
+              a: { service: pages }
+              b:
+                service: pages
+                interfaces: [{ network: web }]
+                publish: [{ host: b.example.org, port: 80 }]
+              c: { service: pages, credentials: { mail: { text: x } } }
+            """, ["pages": entry])
+        #expect(file.errors.map(\.description) == [])
+        let fleet = try #require(file.fleet)
+        let folder = "/run/credentials/martlet-oci.service"
+        #expect(
+            fleet.vm("a")?.credentials["env"]?.text == """
+                FIXED="1"
+                KEYS="a=\(folder)/HOST-key"
+                KEY_FILE="\(folder)/HOST-key"
+                TITLE="Say \\"\\$x\\" of a"
+
+                """)
+        let b = fleet.vm("b")?.credentials["env"]?.text ?? ""
+        #expect(b.contains("MAIL_FILE=\"\(folder)/HOST-mail\"\n"))
+        #expect(b.contains("URL=\"https://b.example.org/\"\n"))
+        #expect(fleet.vm("c")?.credentials["env"]?.text?.contains("MAIL_FILE=") == true)
+        #expect(fleet.vm("a")?.credentials["token"]?.secret == "a-token")
+        // One image for all of them, which knows the folders and the names of secrets.
+        #expect(fleet.serviceImages.count == 1)
+        let recipe = try #require(fleet.serviceImages.first)
+        #expect(recipe.files.isEmpty && recipe.run.isEmpty)
+        #expect(recipe.ociService?.state.map(\.path) == ["/var/lib/pages"])
+        #expect(recipe.ociService?.secrets.keys.sorted() == ["key", "mail", "token"])
+    }
+
+    @Test(
+        arguments: [
+            ("mount: /data, ", "", "'mount' is missing"),
+            ("mount: /data", "mount: data", "'data' is no folder of an image"),
+            ("mount: /data", "mount: /", "'/' is no folder of an image"),
+            ("mount: /data", "mount: /data/../etc", "is no folder of an image"),
+            ("mount: /data", "mount: /run/pages", "is no folder of an image"),
+            ("path: /var/lib/pages", "path: /var/lib/martlet-oci/volumes", "are Martlet's own"),
+            (
+                "state: [", "state: [{ path: /var/lib/pages/in, mount: /in }, ",
+                "'/var/lib/pages' and '/var/lib/pages/in' lie within each other"
+            ),
+            (
+                "state: [", "state: [{ path: /var/lib/other, mount: /data }, ",
+                "another folder is at '/data' already"
+            ),
+            ("vm: {", "user: { name: pages }\nvm: {", "leave 'user' out"),
+            ("env: TOKEN", "env: T-N", "'T-N' is no name of a variable"),
+            ("${secret.mail}", "${secret.male}", "no secret 'male'"),
+        ] as [(String, String, String)])
+    func mistakesOfAnOCIEntry(old: String, new: String, expected: String) {
+        #expect(CatalogueTests.ociEntry.contains(old))
+        let found = lint(
+            CatalogueTests.ociEntry.replacing(old, with: new, maxReplacements: 1), "pages")
+        #expect(found.contains { $0.contains(expected) }, "\(found)")
+        #expect(found.allSatisfy { $0.hasPrefix("f:") })
+    }
+
     @Test(arguments: ["", "[", "- a", "name: &a [*a]", "units: 7", "vm: [1]", "\u{0}"])
     func hostileEntries(text: String) {
         #expect(!lint(text).isEmpty)

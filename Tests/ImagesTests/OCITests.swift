@@ -106,7 +106,7 @@ import Testing
         config.stopSignal = "SIGQUIT"
         let units = OCIUnits(
             config: config, user: OCIUser(user: 101, group: 102, groups: [103], home: "/home/web"),
-            name: "web")
+            name: "web", folders: OCIFolder.all(config, nil) { $0 }, secrets: nil)
         #expect(
             units.serviceUnit == """
                 [Unit]
@@ -124,6 +124,8 @@ import Testing
                 Environment="HOME=/home/web"
                 Environment="PATH=/opt/bin:/bin"
                 Environment="A=50%% \\\\ \\"it\\""
+                EnvironmentFile=-/run/credentials/@system/HOST-env
+                ImportCredential=HOST-*
                 ExecSearchPath=/opt/bin:/bin
                 BindReadOnlyPaths=/run/martlet/resolv.conf:/etc/resolv.conf /run/martlet/hosts:/etc/hosts \
                 /run/martlet-oci/hostname:/etc/hostname
@@ -173,7 +175,9 @@ import Testing
         var config = OCIConfig()
         config.command = ["nginx"]
         config.ports = [ProtocolPort(.tcp, 80)]
-        let unit = OCIUnits(config: config, user: OCIUser(), name: "a").serviceUnit
+        let unit = OCIUnits(
+            config: config, user: OCIUser(), name: "a", folders: [], secrets: nil
+        ).serviceUnit
         #expect(unit.contains("ExecStart=\":nginx\"\n"))
         #expect(unit.contains("User=0\nGroup=0\nEnvironment=\"HOME=/\"\n"))
         #expect(unit.contains("AmbientCapabilities=\n"))
@@ -298,15 +302,14 @@ struct OCIRegistryTests {
         #expect(pulled.layers.count == 2)
         let tree = folder.path + "/tree"
         try Files.makeFolder(tree)
-        let ports = try OCITree(folder: tree, source: try source(reference)).make(pulled)
+        let ports = try OCITree(folder: tree, name: "web", service: nil).make(pulled)
         #expect(ports == [ProtocolPort(.tcp, 8080)])
         let files = try await listing(tree + "/rootfs").map { String($0.prefix { $0 != " " }) }
         #expect(files.contains("srv/index.html") && files.contains("srv/old/b"))
         #expect(!files.contains("srv/secret") && !files.contains("srv/old/a"))
         #expect(files.contains("etc/resolv.conf") && files.contains("proc/"))
-        let volume = try await listing(tree + "/volumes", owners: true)
-        #expect(volume.contains("data/start 600 seeded"), "\(volume)")
-        #expect(volume.contains("data/start of 101:101"))
+        let script = try Files.readText(tree + "/prepare")
+        #expect(script.contains("fill '/var/lib/martlet-oci/volumes/data' '/data'\n"), "\(script)")
         let unit = try Files.readText("\(tree)/\(OCIUnits.service)")
         #expect(unit.contains("User=101\nGroup=102\nSupplementaryGroups=103\n"), "\(unit)")
         #expect(unit.contains("Environment=\"WORD=50%% of \\\"it\\\"\"\n"))

@@ -62,7 +62,9 @@ struct Template: Equatable {
     }
 
     /// The text for a VM; nil when something in it has no value.
-    func filled(_ values: ServiceValues) -> String? {
+    ///
+    /// What only a unit knows stays as it is, but for an OCI image: its unit is always the same.
+    func filled(_ values: ServiceValues, isOCI: Bool = false) -> String? {
         var text = ""
         for piece in pieces {
             switch piece {
@@ -74,7 +76,10 @@ struct Template: Equatable {
             case .vmHost:
                 guard let host = values.host else { return nil }
                 text += host
-            case .secret(let name), .unknown(let name), .variable(let name): text += "${\(name)}"
+            case .secret(let name) where isOCI:
+                guard values.secrets.contains(name) else { return nil }
+                text += "\(OCIService.credentials)/\(ServiceCredential.prefix)\(name)"
+            case .secret, .unknown, .variable: text += Template.text(piece)
             }
         }
         return text
@@ -93,6 +98,8 @@ struct ServiceValues {
     /// Nil for a VM that is not published.
     var host: String?
     var parameters: [String: Value] = [:]
+    /// Those that the VM is given.
+    var secrets: Set<String> = []
 }
 
 extension Node {

@@ -45,17 +45,54 @@ struct ServiceChecks {
             }
             if let variable = secret.env {
                 checkVariable(variable, "secrets", [.key(name), "env"])
-                if service.image.oci != nil {
-                    fail(
-                        "secrets", [.key(name), "env"],
-                        "an OCI image gets its secrets as files; use ${secret.\(name)} in 'env'")
-                }
             }
         }
         for name in service.env.keys.sorted() { checkVariable(name, "env", [.key(name)]) }
         for (index, state) in service.state.enumerated()
         where state.mount != nil && service.image.oci == nil {
             fail("state", [.index(index), "mount"], "'mount' is for an image of 'oci'")
+        }
+        if service.image.oci != nil { checkOCI() }
+    }
+
+    /// What an OCI image brings by itself, and where it sees the service's folders.
+    private func checkOCI() {
+        if service.user != nil {
+            fail("user", [], "an OCI image says itself whom its program runs as; leave 'user' out")
+        }
+        func isWithin(_ path: String, _ other: String) -> Bool {
+            path == other || path.hasPrefix(other + "/")
+        }
+        for (index, state) in service.state.enumerated() {
+            guard let mount = state.mount else {
+                fail(
+                    "state", [.index(index)],
+                    "'mount' is missing: where the image expects the folder")
+                continue
+            }
+            let closed = ["/proc", "/sys", "/dev", "/run", "/tmp"]
+            if !isPlainPath(mount) || closed.contains(where: { isWithin(mount, $0) }) {
+                fail(
+                    "state", [.index(index), "mount"],
+                    "'\(mount)' is no folder of an image; such are /data and /etc/wiki")
+            }
+            for own in ["/var/lib/martlet", "/var/lib/martlet-oci"] where isWithin(state.path, own)
+            {
+                fail("state", [.index(index)], "'\(own)' and what is in it are Martlet's own")
+            }
+            for other in service.state[..<index] {
+                if other.mount == mount {
+                    fail(
+                        "state", [.index(index), "mount"], "another folder is at '\(mount)' already"
+                    )
+                }
+                // The program could lead what is done to the inner one elsewhere, by a link.
+                if isWithin(state.path, other.path) || isWithin(other.path, state.path) {
+                    fail(
+                        "state", [.index(index)],
+                        "'\(state.path)' and '\(other.path)' lie within each other")
+                }
+            }
         }
     }
 
@@ -102,7 +139,7 @@ struct ServiceChecks {
         for (name, text) in service.env.sorted(by: { $0.key < $1.key }) {
             let template = Template(text)
             checkNames(template, "env", [.key(name)])
-            if template.isOfVM, !template.secrets.isEmpty {
+            if template.isOfVM, !template.secrets.isEmpty, service.image.oci == nil {
                 fail(
                     "env", [.key(name)],
                     "a parameter and the file of a secret cannot stand in one value: systemd knows "

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// What the guest sees of a service's secrets and settings.
-enum ServiceCredential {
+package enum ServiceCredential {
     /// Goes before each name; units in images shared by VMs name them, so no VM can change it.
-    static let prefix = "HOST-"
+    package static let prefix = "HOST-"
     /// The credential with the variables that differ from VM to VM.
-    static let environment = "env"
+    package static let environment = "env"
 }
 
 extension Service {
@@ -18,7 +18,13 @@ extension Service {
     package var imageRecipe: ImageRecipe {
         var recipe = image
         recipe.name = Service.imageName(id)
-        guard recipe.oci == nil else { return recipe }
+        if recipe.oci != nil {
+            var told = OCIService()
+            told.state = state
+            told.secrets = secrets
+            recipe.ociService = told
+            return recipe
+        }
         for (path, file) in files { recipe.files[path] = file }
         var run: [String] = []
         if user != nil { run.append("systemd-sysusers /usr/lib/sysusers.d/martlet-\(id).conf") }

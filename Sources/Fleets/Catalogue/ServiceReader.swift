@@ -62,18 +62,14 @@ struct ServiceReader {
         entries.append(
             .init(name: "image", mark: image, value: text(Service.imageName(service.id), image)))
         var credentials = partial?["credentials"]?.entries ?? []
-        if let environment = service.environment(values) {
-            let mark = file.node["env"]?.mark ?? file.node.mark
-            credentials.append(
-                .init(
-                    name: ServiceCredential.environment, mark: mark,
-                    value: map("text", text(environment, mark))))
-        }
         var made: [Secret] = []
         for entry in file.node["secrets"]?.entries ?? [] {
             guard let secret = service.secrets[entry.name] else { continue }
             // The VM's own word on this credential decides, as on everything else.
-            if own["credentials"]?[entry.name] != nil { continue }
+            if own["credentials"]?[entry.name] != nil {
+                values.secrets.insert(entry.name)
+                continue
+            }
             let name = "\(vm)-\(entry.name)"
             if !declared(name) {
                 guard let form = secret.generate else {
@@ -87,10 +83,18 @@ struct ServiceReader {
                 new.generate = form
                 made.append(new)
             }
+            values.secrets.insert(entry.name)
             credentials.append(
                 .init(
                     name: entry.name, mark: entry.mark,
                     value: map("secret", text(name, entry.value.mark))))
+        }
+        if let environment = service.environment(values) {
+            let mark = file.node["env"]?.mark ?? file.node.mark
+            credentials.append(
+                .init(
+                    name: ServiceCredential.environment, mark: mark,
+                    value: map("text", text(environment, mark))))
         }
         if !credentials.isEmpty {
             let mark = credentials[0].mark
@@ -154,13 +158,15 @@ extension Service {
     /// The variables that differ from VM to VM, as systemd's EnvironmentFile takes them; nil when
     /// there are none.
     ///
-    /// An OCI image has no unit that could hold the others, so it gets all of them.
+    /// An OCI image has no unit that could hold the others, so it gets all of them, and secrets by
+    /// the paths that its program has for them; a variable with one that is not given is left out.
     func environment(_ values: ServiceValues) -> String? {
         var lines = ""
         let isOCI = image.oci != nil
         for (name, value) in env.sorted(by: { $0.key < $1.key }) {
             let template = Template(value)
-            guard template.isOfVM || isOCI, let text = template.filled(values) else { continue }
+            guard template.isOfVM || isOCI, let text = template.filled(values, isOCI: isOCI)
+            else { continue }
             lines += "\(name)=\(quoted(text))\n"
         }
         return lines.isEmpty ? nil : lines

@@ -11,6 +11,8 @@ package struct ImageRecipe: Record {
     package var oci: String?
     package var disk: String?
     package var firmware: Firmware?
+    /// What a service of the catalogue wants of its OCI image; no key of a fleet file.
+    package var ociService: OCIService?
 
     package init() {}
     package init(name: String) { self.name = name }
@@ -51,6 +53,20 @@ package struct ImageRecipe: Record {
 }
 
 package enum Firmware: String, Choice { case direct, uefi }
+
+/// What the program of an OCI image is told by the service that it is of.
+package struct OCIService: Sendable, Equatable {
+    /// The unit that runs the program.
+    package static let unit = "martlet-oci.service"
+    /// Where the program finds its credentials, each under its whole name.
+    package static let credentials = "/run/credentials/\(unit)"
+
+    /// Folders of the data volume, each with the path that the program has for it.
+    package var state: [ServiceState] = []
+    package var secrets: [String: ServiceSecret] = [:]
+
+    package init() {}
+}
 
 /// A file of an image: text, or a file beside the fleet file.
 package struct ImageFile: Record {

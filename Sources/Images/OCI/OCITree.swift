@@ -4,10 +4,13 @@ import Fleets
 import Glibc
 import Linux
 
-/// Lays an OCI image ready for a layer: its root, what its volumes start with, and its units.
+/// Lays an OCI image ready for a layer: its root, and the units that run its program.
 struct OCITree {
     let folder: String
-    let source: LayerRecipe.Source
+    /// What is shown as the image's name.
+    let name: String
+    /// What a service of the catalogue wants of it.
+    let service: OCIService?
 
     /// Returns the ports that the image wants open.
     ///
@@ -33,35 +36,32 @@ struct OCITree {
         let unpacker = try LayerUnpacker(rootfs)
         for layer in pulled.layers { try unpacker.add(layer) }
         let root = try Descriptor.open(rootfs, O_RDONLY | O_DIRECTORY)
+        let top = try Files.readLink("/proc/self/fd/\(root.raw)")
         let tree = TreeWriter(root, followLinks: true)
         try complete(tree, config)
+        let folders = try OCIFolder.all(config, service) { path in
+            // Its own links are followed, and none leads out of it.
+            let there = try tree.folder(path.split(separator: "/"))
+            return String(try Files.readLink("/proc/self/fd/\(there.raw)").dropFirst(top.count))
+        }
         let user = try OCIUser(
             config.user, passwd: read("passwd", tree), group: read("group", tree))
-        let units = OCIUnits(config: config, user: user, name: source.name)
+        let units = OCIUnits(
+            config: config, user: user, name: name, folders: folders, secrets: service?.secrets)
         try Files.write("\(folder)/\(OCIUnits.service)", units.serviceUnit)
-        try Files.write("\(folder)/\(OCIUnits.rootService)", OCIUnits.rootUnit)
+        try Files.write("\(folder)/\(OCIUnits.rootService)", units.rootUnit)
+        try Files.write("\(folder)/prepare", units.prepareScript)
         // systemd takes no number that is nobody's: the layer gets accounts for them.
         let numbers = [user.user, user.group] + user.groups
         try Files.write(
             "\(folder)/account", numbers.map(String.init).joined(separator: " ") + "\n")
-        try Files.makeFolder("\(folder)/volumes")
-        for (path, name) in OCIUnits.volumeNames(config.volumes) {
-            let there = try tree.folder(path.split(separator: "/"))
-            let from = try Files.readLink("/proc/self/fd/\(there.raw)")
-            let copy = Program(
-                try tool("cp", package: "coreutils"),
-                ["-a", "--", from, "\(folder)/volumes/\(name)"])
-            guard try copy.spawn().waitBlocking().isSuccess else {
-                throw OCIImage.Failure(text: "its volume \(path) could not be copied")
-            }
-        }
         return config.ports
     }
 
     /// Makes what a running service has mounted over it.
     private func complete(_ tree: TreeWriter, _ config: OCIConfig) throws {
         for name in ["proc", "sys", "dev", "run", "tmp", "etc"] { try tree.realFolder(name) }
-        for path in ["/var/tmp", config.folder] + config.volumes {
+        for path in ["/var/tmp", config.folder] {
             _ = try tree.folder(path.split(separator: "/"))
         }
         for name in ["resolv.conf", "hosts", "hostname"] {

@@ -12,58 +12,101 @@ struct OCIUnits {
     static let state = "/var/lib/martlet-oci"
     /// Where the guest has the root of the image.
     static let root = "/run/martlet-oci/root"
+    static let prepare = "\(home)/prepare"
+    /// Variables of secrets, for systemd alone.
+    static let secretsFile = "/run/martlet-oci/secrets"
 
-    static let service = "martlet-oci.service"
+    static let service = OCIService.unit
     static let rootService = "martlet-oci-root.service"
 
     /// What stands for the form of the units in a layer's key: with another one, layers are new.
-    static let form: String = {
+    static func form(_ service: OCIService?) -> String {
         var config = OCIConfig()
         config.command = ["x"]
         config.volumes = ["/x"]
         config.ports = [ProtocolPort(.tcp, 80)]
-        let units = [OCIUser(), OCIUser(user: 1, group: 1, groups: [2])].map {
-            OCIUnits(config: config, user: $0, name: "x").serviceUnit
+        let folders = OCIFolder.all(config, service) { $0 }
+        let units = [OCIUser(), OCIUser(user: 1, group: 1, groups: [2])].map { user in
+            let units = OCIUnits(
+                config: config, user: user, name: "x", folders: folders,
+                secrets: service?.secrets)
+            return units.serviceUnit + units.rootUnit + units.prepareScript
         }
-        return SHA256.hex((units.joined() + rootUnit).utf8)
-    }()
+        return SHA256.hex(units.joined().utf8)
+    }
 
     let config: OCIConfig
     let user: OCIUser
     /// What is shown as the image's name.
     let name: String
-
-    /// A volume's folder below `state`/volumes, by its path.
-    static func volumeNames(_ paths: [String]) -> [(path: String, name: String)] {
-        var taken: Set<String> = []
-        return paths.sorted().map { path in
-            let base = path.dropFirst().map { $0 == "/" ? "-" : String($0) }.joined()
-            var name = base
-            var number = 2
-            while !taken.insert(name).inserted {
-                name = "\(base)-\(number)"
-                number += 1
-            }
-            return (path, name)
-        }
-    }
+    let folders: [OCIFolder]
+    /// Those that the program is handed; nil for all credentials of the VM.
+    let secrets: [String: ServiceSecret]?
 
     /// Puts the image's root together.
     ///
     /// It is not there before, so no process can be in it.
-    static let rootUnit = """
-        [Unit]
-        Description=The files of the OCI image
-        RequiresMountsFor=/var
-        [Service]
-        Type=oneshot
-        RemainAfterExit=yes
-        ExecStart=/bin/sh -euc 'cd \(state) && rm -rf upper work && mkdir -m 755 upper work && \\
-            mkdir -p \(root) && mount -t overlay -o lowerdir=\(home)/rootfs,upperdir=\(state)/upper,workdir=\(state)/work overlay \(root) && \\
-            mount --bind \(root)/run \(root)/run && hostname >/run/martlet-oci/hostname'
-        ExecStop=/bin/umount -R \(root)
+    var rootUnit: String {
+        let mounts = ["/var"] + folders.filter { $0.mode != nil }.map(\.place)
+        return """
+            [Unit]
+            Description=The files of the OCI image
+            RequiresMountsFor=\(mounts.joined(separator: " "))
+            [Service]
+            Type=oneshot
+            RemainAfterExit=yes
+            ExecStart=\(OCIUnits.prepare)
+            ExecStart=/bin/sh -euc 'cd \(OCIUnits.state) && rm -rf upper work && mkdir -m 755 upper work && \\
+                mkdir -p \(OCIUnits.root) && mount -t overlay -o lowerdir=\(OCIUnits.home)/rootfs,upperdir=\(OCIUnits.state)/upper,workdir=\(OCIUnits.state)/work overlay \(OCIUnits.root) && \\
+                mount --bind \(OCIUnits.root)/run \(OCIUnits.root)/run && hostname >/run/martlet-oci/hostname'
+            ExecStop=/bin/umount -R \(OCIUnits.root)
 
-        """
+            """
+    }
+
+    /// Lays ready what the program keeps and is told, as root of the guest.
+    ///
+    /// What an image has in a folder is copied once, and gets its name when all of it is on the
+    /// disk: what the program removes from there stays away, also when the image changes.
+    var prepareScript: String {
+        let quote = LayerSteps.quote
+        var lines = [
+            "#!/bin/sh", "set -eu", "export LC_ALL=C", "fill() {", "\t[ ! -d \"$1\" ] || return 0",
+            "\tnew=\"${1%/*}/.martlet-new.${1##*/}\"", "\tmkdir -p \"${1%/*}\"",
+            "\trm -rf \"$new\"", "\tcp -a \"\(OCIUnits.home)/rootfs$2\" \"$new\"",
+            "\tsync -f \"$new\"", "\tmv -T \"$new\" \"$1\"", "}",
+        ]
+        for folder in folders {
+            lines.append("fill \(quote(folder.place)) \(quote(folder.origin))")
+            guard let mode = folder.mode else { continue }
+            // Root's programs hand their folders over as they like. A share may refuse owners.
+            if user.user != 0 {
+                lines.append("chown \(user.user):\(user.group) \(quote(folder.place)) || :")
+            }
+            lines.append("chmod \(mode) \(quote(folder.place)) || :")
+        }
+        let variables = secretVariables
+        if !variables.isEmpty {
+            lines += [
+                "umask 077", "mkdir -p -m 755 /run/martlet-oci",
+                "variable() {", "\tfile=\"/run/credentials/@system/$2\"",
+                "\t[ ! -e \"$file\" ] || " + OCIUnits.variableLine, "}", "{",
+            ]
+            lines += variables.map { "\tvariable \($0.variable) \(quote($0.credential))" }
+            lines.append("} >\(OCIUnits.secretsFile)")
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// Writes one as an EnvironmentFile has it, where these four would say something else.
+    private static let variableLine =
+        #"printf '%s="%s"\n' "$1" "$(sed 's/[\"$`]/\\&/g' "$file")""#
+
+    private var secretVariables: [(variable: String, credential: String)] {
+        (secrets ?? [:]).sorted { $0.key < $1.key }.compactMap { name, secret in
+            secret.env.map { ($0, ServiceCredential.prefix + name) }
+        }
+    }
 
     /// The service itself.
     var serviceUnit: String {
@@ -78,16 +121,19 @@ struct OCIUnits {
             lines.append(
                 "SupplementaryGroups=" + user.groups.map(String.init).joined(separator: " "))
         }
+        // s6-overlay, for one, refuses to be anything but the first process.
+        if config.entrypoint.first == "/init" { lines.append("PrivatePIDs=yes") }
         lines += environment.map { "Environment=\(OCIUnits.quote($0))" }
+        lines += told
         if let path = searchPath { lines.append("ExecSearchPath=\(OCIUnits.escape(path))") }
         lines += [
             "BindReadOnlyPaths=/run/martlet/resolv.conf:/etc/resolv.conf "
                 + "/run/martlet/hosts:/etc/hosts /run/martlet-oci/hostname:/etc/hostname"
         ]
-        for (path, name) in OCIUnits.volumeNames(config.volumes) {
-            let folder = "\(OCIUnits.state)/volumes/\(name)"
+        for folder in folders {
             // Each in quotes of its own: a colon inside of them would part nothing.
-            lines.append("BindPaths=\(OCIUnits.quote(folder)):\(OCIUnits.quote(path))")
+            lines.append(
+                "BindPaths=\(OCIUnits.quote(folder.place)):\(OCIUnits.quote(folder.path))")
         }
         lines += [
             "KillSignal=\(config.stopSignal)", "KillMode=mixed", "TimeoutStopSec=30",
@@ -96,6 +142,22 @@ struct OCIUnits {
         ]
         return (lines + sandbox + ["[Install]", "WantedBy=multi-user.target", ""])
             .joined(separator: "\n")
+    }
+
+    /// What the VM says to the program: its variables, which win over the image's, and secrets.
+    private var told: [String] {
+        let prefix = ServiceCredential.prefix
+        let variables = "/run/credentials/@system/\(prefix)\(ServiceCredential.environment)"
+        var lines = ["EnvironmentFile=-\(variables)"]
+        if !secretVariables.isEmpty { lines.append("EnvironmentFile=\(OCIUnits.secretsFile)") }
+        guard let secrets else { return lines + ["ImportCredential=\(prefix)*"] }
+        // One that is loaded must be there; one that is imported may be missing.
+        return lines
+            + secrets.sorted { $0.key < $1.key }.map { name, secret in
+                secret.optional
+                    ? "ImportCredential=\(prefix)\(name)"
+                    : "LoadCredential=\(prefix)\(name):\(prefix)\(name)"
+            }
     }
 
     /// What no image needs of a container either.

@@ -23,12 +23,12 @@ extension Builder {
                 try Files.write(target + ".txt", requirements)
                 continue
             }
-            if source.kind == .oci {
+            if case .oci(let service) = source.kind {
                 let pull = OCIPull(cache: cache, image: image, source: source, progress: report)
                 let pulled = try await pull.run()
                 report("unpacking \(source.name)")
                 try Files.makeFolder(target)
-                let tree = OCITree(folder: target, source: source)
+                let tree = OCITree(folder: target, name: source.name, service: service)
                 ports += try await naming(source, of: image) { try tree.make(pulled) }
                 continue
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import Fleets
+package import Fleets
 import Linux
 
 extension LayerRecipe {
@@ -10,8 +10,8 @@ extension LayerRecipe {
             case binary(mode: UInt32, isCompressed: Bool)
             case deb
             case pip(requirements: [String])
-            /// An OCI image that runs as a service.
-            case oci
+            /// An OCI image that runs as a service, and what one of the catalogue wants of it.
+            case oci(OCIService?)
         }
 
         package var kind: Kind
@@ -27,7 +27,7 @@ extension LayerRecipe {
             if case .pip(let all) = kind {
                 return all.count == 1 ? "the requirement of \(to)" : "the requirements of \(to)"
             }
-            if kind == .oci {
+            if isOCI {
                 let name = OCIPull.repository(address).split(separator: "/").last
                 return name.map(String.init) ?? address
             }
@@ -43,12 +43,14 @@ extension LayerRecipe {
             case .binary(let mode, let isCompressed): "binary \(digest) \(mode) \(isCompressed)"
             case .deb: "deb \(digest)"
             case .pip: "pip \(digest)"
-            case .oci: "oci \(digest) \(OCIUnits.form)"
+            case .oci(let service): "oci \(digest) \(OCIUnits.form(service))"
             }
         }
 
         /// Its name in `cache/sources`.
-        var cacheName: String { kind == .oci ? "oci-\(digest)" : digest }
+        var cacheName: String { isOCI ? "oci-\(digest)" : digest }
+
+        var isOCI: Bool { if case .oci = kind { true } else { false } }
 
         /// The text that pip reads.
         var requirements: String? {
@@ -68,7 +70,9 @@ extension LayerRecipe {
 
     static func sources(of recipe: ImageRecipe) throws(ImageError) -> [Source] {
         var all: [Source] = []
-        if let oci = recipe.oci { all.append(try Source(oci: oci, of: recipe.name)) }
+        if let oci = recipe.oci {
+            all.append(try Source(oci: oci, recipe.ociService, of: recipe.name))
+        }
         for source in recipe.sources { all.append(try Source(source, of: recipe.name)) }
         return all
     }
@@ -76,14 +80,16 @@ extension LayerRecipe {
 
 extension LayerRecipe.Source {
     /// The image behind `NAME@sha256:…`.
-    fileprivate init(oci reference: String, of image: String) throws(ImageError) {
+    fileprivate init(
+        oci reference: String, _ service: OCIService?, of image: String
+    ) throws(ImageError) {
         let parts = reference.split(separator: "@")
         guard parts.count == 2, let hex = OCIImage.hex(parts[1].lowercased()) else {
             throw .badSource(
                 image: image, source: reference,
                 reason: "it has no digest, so nobody knows what it is; add '@sha256:…'")
         }
-        (kind, address, digest, to) = (.oci, reference, hex, OCIUnits.home)
+        (kind, address, digest, to) = (.oci(service), reference, hex, OCIUnits.home)
     }
 
     init(_ source: ImageSource, of image: String) throws(ImageError) {

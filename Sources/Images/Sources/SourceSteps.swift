@@ -81,14 +81,14 @@ extension LayerSteps {
                 """)
     }
 
-    /// The root of an OCI image, what its volumes start with, and the units that run it.
+    /// The root of an OCI image and the units that run it.
     private static func putService(_ from: String) -> Step {
         Step(
             title: "putting the OCI image into \(OCIUnits.home)",
             script: """
                 inside mkdir -p \(OCIUnits.home) \(OCIUnits.state)/volumes
                 inside cp -a \(from)/rootfs \(OCIUnits.home)/
-                inside cp -a \(from)/volumes/. \(OCIUnits.state)/volumes/
+                inside install -m 755 \(from)/prepare \(OCIUnits.prepare)
                 inside install -m 644 -t /etc/systemd/system \(from)/\(OCIUnits.service) \\
                     \(from)/\(OCIUnits.rootService)
                 read -r user group groups <"$ROOT\(from)/account"
