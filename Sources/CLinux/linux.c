@@ -414,6 +414,13 @@ int ml_bind_folder(int folder, const char *target, int read_only) {
     return result;
 }
 
+int64_t ml_birth_time(int file) {
+    struct statx about;
+    if (statx(file, "", AT_EMPTY_PATH, STATX_BTIME, &about) < 0) return -errno;
+    if (!(about.stx_mask & STATX_BTIME)) return 0;
+    return about.stx_btime.tv_sec * 1000000000 + about.stx_btime.tv_nsec;
+}
+
 int ml_has_attributes(const char *path) {
     return getxattr(path, "user.martlet", NULL, 0) >= 0 || errno != ENOTSUP;
 }

@@ -35,6 +35,13 @@ package struct Descriptor: ~Copyable, Sendable {
         Descriptor(owning: try check("dup") { fcntl(raw, F_DUPFD_CLOEXEC, 3) })
     }
 
+    /// When the file was made, in nanoseconds since 1970; 0 where its file system does not know.
+    ///
+    /// The corresponding C function is `statx`.
+    package func birthTime() throws(SystemError) -> Int64 {
+        try checkNegative("statx", ml_birth_time(raw))
+    }
+
     /// Makes reads and writes return EAGAIN instead of waiting.
     ///
     /// The corresponding C function is `fcntl(F_SETFL)`.

@@ -115,6 +115,9 @@ int ml_new_mounts(int following);
 /// Returns 0 or -errno.
 int ml_bind_folder(int folder, const char *target, int read_only);
 
+/// When a file was made, in nanoseconds; 0 where its file system does not know, or -errno.
+int64_t ml_birth_time(int file);
+
 /// Whether files in a folder can have extended attributes.
 int ml_has_attributes(const char *path);
 /// Whether a file has an access list beyond its mode.

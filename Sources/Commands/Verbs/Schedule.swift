@@ -11,7 +11,7 @@ enum ScheduleVerbs {
         "loop", "Stay, and look every minute: for hosts without systemd.")
 
     static let schedule = Command(
-        "schedule", "Show and do what is planned: snapshots, backups, their verification, certificates.",
+        "schedule", "Show and do what is planned: snapshots, backups, certificates.",
         discussion: """
             Schedules are part of a VM's declaration and count as 'martlet up' applied them. On a \
             systemd host 'martlet-schedule.timer' runs what is due, elsewhere \

@@ -138,7 +138,7 @@ extension ShareKeeper {
             isShown ? share.mountPoint : share.source, O_RDONLY | O_DIRECTORY)
         // Since it was looked at, a part of the path may have been made a link to somewhere else:
         // we followed it, or the service manager did.
-        guard try SharedFolder.Identity(of: folder) == share.identity else {
+        guard try SharedFolder.Identity(of: folder).matches(share.identity) else {
             throw SystemError("\(share.source) leads to another folder now", ELOOP)
         }
         guard isMounting else { return isShown ? share.mountPoint : share.source }

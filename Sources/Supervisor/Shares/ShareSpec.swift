@@ -51,17 +51,23 @@ package struct SharedFolder: Codable, Sendable, Equatable {
     package struct Identity: Codable, Sendable, Equatable {
         package var device: UInt64
         package var inode: UInt64
-
-        package init(device: UInt64, inode: UInt64) {
-            self.device = device
-            self.inode = inode
-        }
+        /// When it was made: the number of a folder that is gone is soon another one's. Nil where the
+        /// file system does not know, or the record is an older version's.
+        package var born: Int64?
 
         package init(of folder: borrowing Descriptor) throws(SystemError) {
             var info = stat()
             try check("fstat") { fstat(folder.raw, &info) }
             device = UInt64(info.st_dev)
             inode = UInt64(info.st_ino)
+            let born = try folder.birthTime()
+            self.born = born == 0 ? nil : born
+        }
+
+        /// Whether both are of the same folder, as far as both know.
+        package func matches(_ other: Identity) -> Bool {
+            device == other.device && inode == other.inode
+                && (born == nil || other.born == nil || born == other.born)
         }
     }
 
