@@ -204,7 +204,9 @@ extension Lab {
         return true
     }
 
-    private func startTunnel(
+    /// Starts an end of a tunnel, `wg0`, which listens on 51820 as its peer does; it is not up yet
+    /// unless the lines say so.
+    func startTunnel(
         _ name: String, key: String, peer: String, endpoint: String, allowed: String,
         _ addresses: String
     ) async throws {
@@ -250,7 +252,8 @@ extension Lab {
         try await ip(name, addresses)
     }
 
-    private static func keys() async throws -> (secret: String, public: String) {
+    /// A pair of keys of WireGuard.
+    static func keys() async throws -> (secret: String, public: String) {
         let secret = try await Program("/usr/bin/wg", ["genkey"]).capture()
         let key = try await Program("/usr/bin/wg", ["pubkey"]).capture(input: secret.standardOutput)
         return (String(secret.text.dropLast()), String(key.text.dropLast()))
