@@ -68,7 +68,8 @@ import Testing
     @Test func oneBlockNeedsNoTree() throws {
         func layer(_ bytes: Int64) throws -> ImageManifest.Layer? {
             let digest = String(repeating: "1", count: 64)
-            let text = #"{"digest": "\#(digest)", "bytes": \#(bytes), "rootHash": "#
+            let text =
+                #"{"digest": "\#(digest)", "bytes": \#(bytes), "rootHash": "#
                 + #""\#(check.rootHash)", "contentBytes": \#(bytes)}"#
             return .init(try JSONValue(parsing: text))
         }
