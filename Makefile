@@ -28,6 +28,13 @@ test-faults:
 	scripts/install-packages test
 	MARTLET_FAULTS=500 scripts/test --filter FaultCampaign
 
+# Services of the catalogue in real guests: the heavy ones, and what each is given over upgrade,
+# rollback, backup and restore.
+test-services:
+	scripts/install-packages test
+	swift build --build-tests
+	MARTLET_TESTS=full scripts/test --skip-build --filter 'ServiceGuestTests|OCIGuestTests'
+
 # Also what takes long, one after the other: real guests killed at every step, four slots and a LAN
 # of real guests, services, volumes, modes, hardening, snapshots and upgrades in them, images built twice,
 # random faults, fuzzing, a boot soak, hosts with systemd.
