@@ -28,8 +28,8 @@ test-faults:
 	scripts/install-packages test
 	MARTLET_FAULTS=500 scripts/test --filter FaultCampaign
 
-# Services of the catalogue in real guests: the heavy ones, and what each is given over upgrade,
-# rollback, backup and restore.
+# Services of the catalogue and OCI images in real guests: the heavy ones, and what each is given over
+# upgrade, rollback, backup and restore.
 test-services:
 	scripts/install-packages test
 	swift build --build-tests
@@ -46,10 +46,6 @@ test-full: test build
 	scripts/fuzz 600
 	scripts/bench soak 100
 	$(MAKE) test-hosts
-
-# Services of the catalogue and OCI images in real guests; needs what `make test` has built.
-test-services:
-	MARTLET_TESTS=full scripts/test --skip-build --filter 'ServiceGuestTests|OCIGuestTests'
 
 build:
 	scripts/install-packages
