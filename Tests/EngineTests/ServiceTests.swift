@@ -217,7 +217,7 @@ struct ServiceTests {
         let shares = owners.enumerated().map { index, owners in
             SharedFolder(
                 tag: "s\(index)", source: "/srv/a:b", readOnly: index == 1, owners: owners,
-                identity: .init(device: 1, inode: 2),
+                identity: .init(device: 1, inode: 2, born: nil),
                 socket: "/run/martlet/web/shares/\(index).sock",
                 mountPoint: ShareUnit.mountPoint(index))
         }

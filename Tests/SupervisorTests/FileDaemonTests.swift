@@ -9,7 +9,7 @@ import Testing
     ) -> SharedFolder {
         SharedFolder(
             tag: "data", source: "/srv/data", readOnly: readOnly, owners: owners,
-            identity: .init(device: 1, inode: 2), socket: "/run/web/shares/0.sock",
+            identity: .init(device: 1, inode: 2, born: 3), socket: "/run/web/shares/0.sock",
             mountPoint: "/run/web/shares/0")
     }
 
@@ -22,6 +22,16 @@ import Testing
             share, folder: folder, descriptor: 3, attributes: attributes,
             footing: .init(isPrivileged: isRoot, isContained: isContained)
         ).joined(separator: " ")
+    }
+
+    @Test func aFolderIsAnotherOneWhenItWasMadeLater() {
+        let one = SharedFolder.Identity(device: 1, inode: 2, born: 3)
+        #expect(one.matches(.init(device: 1, inode: 2, born: 3)))
+        #expect(!one.matches(.init(device: 1, inode: 2, born: 4)))
+        #expect(!one.matches(.init(device: 2, inode: 2, born: 3)))
+        #expect(!one.matches(.init(device: 1, inode: 3, born: 3)))
+        // Records of before do not say it, nor do some file systems.
+        #expect(one.matches(.init(device: 1, inode: 2, born: nil)))
     }
 
     @Test func theDaemonOfDebian12() {

@@ -94,7 +94,8 @@ enum StatusVerb {
         let published = try await session.engine.publishedNames(view.name)
         for (term, text) in rows(view, now: now) + PublishView.rows(published, now: now) + planned {
             let gap = String(repeating: " ", count: max(1, 14 - term.count))
-            session.printer.line(session.printer.terminal.paint(term, .strong) + gap + visible(text))
+            session.printer.line(
+                session.printer.terminal.paint(term, .strong) + gap + visible(text))
         }
     }
 

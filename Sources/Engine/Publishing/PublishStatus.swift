@@ -53,7 +53,9 @@ extension Engine {
     private func look(at site: Site, _ result: inout PublishedName) {
         result.upstream = site.upstream
         result.upstreamError = connectionError(site.upstream)
-        if let text = certificate(of: site.host, site.security), let found = try? Certificate(text, host: site.host) {
+        if let text = certificate(of: site.host, site.security),
+            let found = try? Certificate(text, host: site.host)
+        {
             result.issuer = found.issuer
             result.ends = found.ends
         }

@@ -31,7 +31,9 @@ package struct HealthCheck: Record {
     }
 
     package mutating func declare(_ key: Fields) {
-        key("http", &http, "A page that must answer with 2xx or 3xx, such as http://:80/ or https://:443/.")
+        key(
+            "http", &http,
+            "A page that must answer with 2xx or 3xx, such as http://:80/ or https://:443/.")
         key("tcp", &tcp, "A port that must accept a connection.")
         key("dns", &dns, "A name that the guest must resolve when asked.")
         key("exec", &exec, "A command inside the guest that must succeed.")

@@ -51,9 +51,16 @@ package struct SharedFolder: Codable, Sendable, Equatable {
     package struct Identity: Codable, Sendable, Equatable {
         package var device: UInt64
         package var inode: UInt64
-        /// When it was made: the number of a folder that is gone is soon another one's. Nil where the
-        /// file system does not know, or the record is an older version's.
+        /// When it was made: the number of a folder that is gone is soon another one's.
+        ///
+        /// Nil where the file system does not know, or the record is an older version's.
         package var born: Int64?
+
+        package init(device: UInt64, inode: UInt64, born: Int64?) {
+            self.device = device
+            self.inode = inode
+            self.born = born
+        }
 
         package init(of folder: borrowing Descriptor) throws(SystemError) {
             var info = stat()
