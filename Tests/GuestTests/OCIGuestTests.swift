@@ -33,10 +33,11 @@ struct OCIGuestTests {
             try await checkService()
             try await checkStop()
             try await checkUpgrade(to: two.service, two.plain)
+            try await checkClone()
             result = .success(())
         } catch { result = .failure(error) }
         try await registry.stop()
-        for name in ["guest", "plain"] {
+        for name in ["guest", "plain", "copy"] {
             _ = try await martlet("kill", name)
             _ = try await martlet("purge", name, "--yes")
         }
@@ -295,5 +296,22 @@ struct OCIGuestTests {
             try await inside(
                 "plain", "cd /var/lib/martlet-oci/volumes; cat cache/starts data/seed")
                 == "cached\ncached\none")
+    }
+
+    /// A clone is told its own name from its first generation on, and has its source's secrets.
+    private func checkClone() async throws {
+        let cloned = try await martlet("clone", "guest", "copy")
+        try #require(cloned.exit == .code(0), "\(cloned.errorText)")
+        let first = try Files.readText(martlet.root + "/vms/copy/generations/1.json")
+        #expect(first.contains("100% from copy") && !first.contains("100% from guest"), "\(first)")
+        #expect(!Files.exists(martlet.root + "/vms/copy/generations/2.json"))
+        let start = try await martlet("start", "copy")
+        try #require(start.exit == .code(0), "\(start.text)\(start.errorText)")
+        let wait = try await martlet("wait", "copy", "--for", "healthy", "--timeout", "8m")
+        #expect(wait.exit == .code(0), "\(wait.errorText)")
+        let page = try await inside("copy", "cat /run/martlet-oci/root/srv/index.html")
+        #expect(page.contains("greeting say \"$HOME\" 100% from copy\n"), "\(page)")
+        #expect(page.contains("key " + SHA256.hex(try await secret("guest-key").utf8)))
+        #expect(try await martlet("plan", "--check").exit == .code(0))
     }
 }
