@@ -102,9 +102,16 @@ enum ServicesDocument {
         }
         for source in recipe.sources {
             let place = source.place.map { $0.url ?? $0.pins.amd64?.url.text ?? "" }
-            parts.append(place ?? (source.pip ?? []).joined(separator: " "))
+            parts.append(place ?? requirements(source.pip ?? [], code))
         }
         return parts.joined(separator: "; ")
+    }
+
+    /// The first of what pip installs, which is the program itself, without its digests.
+    private static func requirements(_ all: [String], _ code: (String) -> String) -> String {
+        let first = all.first?.prefix { !$0.isWhitespace } ?? ""
+        return code(String(first)) + (all.count > 1 ? " and \(all.count - 1) that it needs" : "")
+            + " by pip"
     }
 
     /// With its number and those of its groups, for whoever gives it a folder of the host.
