@@ -10,28 +10,22 @@ private let isFull = environment("MARTLET_TESTS") == "full" && getuid() == 0
 /// A service of the catalogue in a VM: its image, its unit in its sandbox, its secrets, its check.
 @Suite(
     "RealService", .enabled(if: isFull, "needs MARTLET_TESTS=full and root"),
-    .serialized, .timeLimit(.minutes(40)))
+    .serialized, .timeLimit(.minutes(60)))
 struct ServiceGuestTests {
-    @Test func qbittorrent() async throws {
-        let page = "http: \"http://:8080/\""
-        try await withService("qbittorrent", forward: 8080, health: page) { martlet, port in
-            try await checkTorrents(martlet, port)
-        }
-    }
-
     @Test func sabnzbd() async throws {
         let version = "http: \"http://:8080/api?mode=version&output=json\""
-        try await withService("sabnzbd", forward: 8080, health: version) { martlet, port in
+        try await ServiceGuest.with("sabnzbd", forward: 8080, health: version, "vcpu: 2") { guest in
+            try await guest.up()
+            let martlet = guest.martlet
             #expect(try await martlet.inGuest("systemctl show sabnzbd -P User") == "sabnzbd")
             // The right key opens its queue, and no other; the page asks for the password.
-            let secret = try await martlet("secret", "show", "guest-api-key", "--reveal")
-            let request = "GET /api?mode=queue&output=json&apikey=KEY HTTP/1.0\\r\\n\\r\\n"
-            let key = secret.text.trimmed
+            let key = try await guest.secret("api-key")
             #expect(key.utf8.count == 32)
-            let queue = try await ask(port, request.replacing("KEY", with: key))
+            let path = "/api?mode=queue&output=json&apikey="
+            let queue = try await guest.page(path + key)
             #expect(queue.contains("\"queue\""), "\(queue)")
-            let refused = try await ask(port, request.replacing("KEY", with: "x" + key))
-            #expect(!refused.contains("\"queue\""), "\(refused)")
+            let refused = try await guest.page(path + "x" + key)
+            #expect(refused.contains("HTTP/") && !refused.contains("\"queue\""), "\(refused)")
             // Debian's own list of what it installs from is as it was.
             let lists = try await martlet.inGuest(
                 "grep -rl non-free /etc/apt/sources.list* | head; echo end")
@@ -39,123 +33,170 @@ struct ServiceGuestTests {
         }
     }
 
-    @Test func wireguard() async throws {
-        let peer = "bm90LWEta2V5LW5vdC1hLWtleS1ub3QtYS1rZXktISE="
-        let keys = """
-            with: { address: 10.98.0.1/24 }
-                credentials:
-                  peers: { text: "[Peer]\\nPublicKey = \(peer)\\nAllowedIPs = 10.98.0.2/32\\n" }
+    /// An image made in the guest, and containers of it: one that ends, one that serves a page and
+    /// is there again after a restart, with the volume that it wrote to.
+    @Test func docker() async throws {
+        let keys = "memory: 1GiB"
+        try await ServiceGuest.with(
+            "docker", forward: 8000, health: "exec: \"docker info\"", keys
+        ) { guest in
+            try await guest.up()
+            // As `admin`, who logs in.
+            let output = try await guest.martlet(
+                "exec", "guest", "--", "runuser", "-u", "admin", "--", "sh", "-euc",
+                "cat >/tmp/make; sh -eu /tmp/make", input: Array(Self.container.utf8))
+            try #require(output.exit == .code(0), "\(output.text)\(output.errorText)")
+            #expect(output.text.contains("\nfrom inside\n"), "\(output.text)")
+            #expect(output.text.contains("\nSSH-2.0-"), "\(output.text)")
+            #expect(try await guest.page("/", holds: "\r\n\r\nkept"))
+            try await guest.must("restart", "guest")
+            try await guest.isHealthy()
+            #expect(try await guest.page("/", holds: "\r\n\r\nkept"))
+            #expect(try await guest.martlet("plan", "--check").exit == .code(0))
+        }
+    }
+
+    /// No registry is asked: the image is of the guest's own programs.
+    private static let container = """
+        mkdir -p ~/made/root
+        cd ~/made
+        for program in /bin/bash /bin/sh /bin/cat /usr/bin/systemd-socket-activate; do
+            for file in "$program" $(ldd "$program" | grep -o '/[^ ]*'); do
+                mkdir -p "root$(dirname "$file")"
+                [ -e "root$file" ] || cp -L "$file" "root$file"
+            done
+        done
+        printf 'HTTP/1.0 200 OK\\r\\n\\r\\n' >root/head
+        cat >Dockerfile <<'END'
+        FROM scratch
+        COPY root/ /
+        VOLUME /data
+        CMD ["/usr/bin/systemd-socket-activate", "--inetd", "-a", "-l", "8000", "/bin/cat", "/head", "/data/word"]
+        END
+        docker build -q -t made . 2>/dev/null
+        docker run --rm made /bin/bash -c '
+            echo from inside
+            exec 3<>/dev/tcp/172.17.0.1/22
+            read -r line <&3
+            echo "$line"'
+        cat >compose.yaml <<'END'
+        services:
+          web: { image: made, restart: always, ports: ["8000:8000"], volumes: ["data:/data"] }
+        volumes: { data: {} }
+        END
+        docker compose up -d 2>/dev/null
+        docker compose exec -T web /bin/bash -c 'echo kept >/data/word'
+        """
+
+    @Test func dev() async throws {
+        let keys = "memory: 1GiB"
+        try await ServiceGuest.with("dev", forward: 22, health: "tcp: 22", keys) { guest in
+            try await guest.up()
+            let work = """
+                cd; id -un; sudo -n true 2>/dev/null || echo no sudo
+                printf '#include <stdio.h>\\nint main(void) { puts("C"); }' >a.c && gcc a.c -o a && ./a
+                echo 'console.log("node")' >a.js && node a.js
+                python3 -m venv --without-pip v && v/bin/python -c 'print("python")'
+                git init -q repository && echo git
+                for tool in git-lfs make g++ go npm rg fd jq tmux vim curl ssh; do
+                    command -v $tool >/dev/null || echo "no $tool"
+                done
+                """
+            #expect(
+                try await logIn(guest, "user", work)
+                    == "user\nno sudo\nC\nnode\npython\ngit")
+            #expect(try await logIn(guest, "admin", "sudo -n id -un") == "root")
+            // The home is data: a fresh system has it as well.
+            try await guest.must("restart", "guest")
+            try await guest.isHealthy()
+            #expect(try await logIn(guest, "user", "./a") == "C")
+        }
+    }
+
+    /// The browser opens the page that is served beside it.
+    @Test func firefox() async throws {
+        let page = "http://127.0.0.1:6080/vnc.html?autoconnect=1"
+        let keys = "vcpu: 2\n    with: { page: \"\(page)\" }"
+        let health = "http: \"http://:6080/vnc.html\""
+        try await ServiceGuest.with("firefox", forward: 6080, health: health, keys) { guest in
+            try await guest.up()
+            #expect(try await guest.page("/vnc.html").contains(" 200 "))
+            // It may have been there before the page was. Emulated, it takes a minute or more.
+            let seen = try await guest.martlet.inGuest(
+                """
+                systemctl restart browser
+                for i in $(seq 300); do
+                    ss -tnpH state established dport = :6080 | grep -o firefox && break; sleep 1
+                done
+                systemctl is-active browser browser-screen browser-web
+                systemctl show browser browser-screen browser-web -P User
+                """)
+            let lines = seen.split(whereSeparator: \.isNewline)
+            #expect(
+                lines == ["firefox", "active", "active", "active", "browser", "browser", "browser"],
+                "\(seen)")
+        }
+    }
+
+    /// Over the forwarded port, with the key that the fleet file lets in.
+    private func logIn(
+        _ guest: ServiceGuest, _ user: String, _ command: String
+    ) async throws -> String {
+        let ssh = try #require(findProgram("ssh"))
+        let output = try await Program(
+            ssh,
+            [
+                "-q", "-i", guest.martlet.folder.path + "/key", "-p", "\(guest.port)",
+                "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+                "-o", "BatchMode=yes", "\(user)@127.0.0.1", command,
+            ]
+        ).capture()
+        #expect(output.exit == .code(0), "\(user): \(output.errorText)")
+        return output.text.trimmed
+    }
+
+    /// An account that is made in the guest logs in from outside, with its password alone.
+    @Test func matrixSynapse() async throws {
+        let keys = "memory: 1GiB\n    with: { serverName: chat.example.org }"
+        let health = "http: \"http://:8008/health\""
+        try await ServiceGuest.with("matrix-synapse", forward: 8008, health: health, keys) {
+            guest in
+            try await guest.up()
+            let settings = try await guest.martlet.inGuest(
+                "systemctl show matrix-synapse -P User -P ProtectSystem")
+            #expect(settings == "matrix-synapse\nstrict")
+            let chat = Chat(guest: guest)
+            let word = randomHex(8)
+            try await chat.makeAccount("alice", word)
+            #expect(try await chat.logIn("alice", word).contains("@alice:chat.example.org"))
+            #expect(try await chat.logIn("alice", word + "x").contains("M_FORBIDDEN"))
+            #expect(try await guest.martlet("plan", "--check").exit == .code(0))
+        }
+    }
+}
+
+/// Accounts of a Matrix server.
+struct Chat {
+    let guest: ServiceGuest
+
+    /// As the entry says that the first account is made; its password comes by standard input.
+    func makeAccount(_ name: String, _ password: String) async throws {
+        let script = """
+            read -r password; read -r key
+            /opt/synapse/bin/register_new_matrix_user -u \(name) -p "$password" -a -k "$key" \
+            http://localhost:8008
             """
-        try await withService("wireguard", forward: 22, health: "exec: \"wg show wg0\"", keys) {
-            martlet, _ in
-            let shown = try await martlet.inGuest("wg show wg0")
-            #expect(shown.contains("listening port: 51820"), "\(shown)")
-            #expect(shown.contains("peer: \(peer)"), "\(shown)")
-            #expect(try await martlet.inGuest("ip -br address show wg0").contains("10.98.0.1/24"))
-            let state = try await martlet.inGuest(
-                "sysctl -n net.ipv4.ip_forward; nft list table inet wireguard | grep -c masquerade; "
-                    + "ls /run/wireguard.conf 2>&1 | grep -c 'No such'")
-            #expect(state == "1\n1\n1")
-        }
+        let key = try await guest.secret("registration")
+        let output = try await guest.martlet(
+            "exec", "guest", "--", "sh", "-euc", script,
+            input: Array("\(password)\n\(key)\n".utf8))
+        try #require(output.exit == .code(0), "\(output.text)\(output.errorText)")
     }
 
-    /// Brings one service up, waits until its check is green, and takes it away again.
-    private func withService(
-        _ id: String, forward: Int, health: String, _ keys: String = "",
-        _ body: (Martlet, UInt16) async throws -> Void
-    ) async throws {
-        let port = try freePort()
-        let martlet = try await BootedGuest.make(port)
-        let result: Result<Void, any Error>
-        do {
-            try await start(id, forward: forward, health: health, keys, martlet, port)
-            try await body(martlet, port)
-            result = .success(())
-        } catch { result = .failure(error) }
-        _ = try await martlet("kill", "guest")
-        _ = try await martlet("purge", "guest", "--yes")
-        try result.get()
-    }
-
-    private func start(
-        _ id: String, forward: Int, health: String, _ keys: String, _ martlet: Martlet,
-        _ port: UInt16
-    ) async throws {
-        // Where CPUs are emulated and busy the service takes longer than a host needs.
-        try BootedGuest.write(
-            """
-            fleet: tests
-            vms:
-              guest:
-                service: \(id)
-                vcpu: 2
-                disk: 2GiB
-                ports: ["127.0.0.1:\(port):\(forward)"]
-                boot: { deadline: 5m }
-                health: { \(health), interval: 5s, timeout: 20s, startup: 8m }
-                ssh: { authorizedKeys: ["KEY"] }
-                \(keys)
-            """, for: martlet)
-        let up = try await martlet("up")
-        try #require(up.exit == .code(0), "\(up.text)\(up.errorText)\(martlet.traces())")
-        let wait = try await martlet("wait", "guest", "--for", "healthy", "--timeout", "8m")
-        if wait.exit != .code(0) {
-            let log = try await martlet.inGuest(
-                "journalctl -u \(id) --no-pager | tail -n 40; systemctl --failed --no-legend")
-            Issue.record("\(wait.errorText)\(log)")
-        }
-        try #require(wait.exit == .code(0))
-        let state = try await martlet.inGuest(
-            "systemctl is-system-running --wait; systemctl --failed --no-legend")
-        #expect(state == "running")
-    }
-
-    private func checkTorrents(_ martlet: Martlet, _ port: UInt16) async throws {
-        let settings = try await martlet.inGuest(
-            "systemctl show qbittorrent -P User -P ProtectSystem -P MemoryDenyWriteExecute")
-        #expect(settings == "qbittorrent\nstrict\nyes")
-
-        // The page answers through the forward, and to the password that was made for this VM.
-        #expect(try await ask(port, "GET / HTTP/1.0\\r\\n\\r\\n").contains(" 200 "))
-        let secret = try await martlet("secret", "show", "guest-web-password", "--reveal")
-        let password = secret.text.trimmed
-        #expect(password.utf8.count == 24)
-        #expect(try await logIn(port, password).contains("\r\n\r\nOk."))
-        #expect(!(try await logIn(port, "x" + password).contains("\r\n\r\nOk.")))
-
-        // What it keeps is on the data volume, and it has no more than it needs.
-        let file = "/var/lib/qbittorrent/qBittorrent/config/qBittorrent.conf"
-        #expect(try await martlet.inGuest("stat -c '%U' \(file)") == "qbittorrent")
-        #expect(try await martlet.inGuest("grep -c PBKDF2 \(file)") == "1")
-        let places = "/etc /usr/lib/martlet /var/log /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
-        let leaks = try await martlet(
-            "exec", "guest", "--", "sh", "-c", "grep -rlf - \(places) 2>/dev/null; echo end",
-            input: Array(password.utf8))
-        #expect(leaks.text == "end\n")
-
-        // Started anew it takes the same password, and the plan has nothing to do.
-        _ = try await martlet.inGuest("systemctl restart qbittorrent")
-        var answer = ""
-        for _ in 0..<60 where !answer.contains("\r\n\r\nOk.") {
-            answer = (try? await logIn(port, password)) ?? ""
-            try await Task.sleep(for: .seconds(2))
-        }
-        #expect(answer.contains("\r\n\r\nOk."), "\(answer)")
-        #expect(try await martlet("plan", "--check").exit == .code(0))
-    }
-
-    private func logIn(_ port: UInt16, _ password: String) async throws -> String {
-        let body = "username=admin&password=\(password)"
-        return try await ask(
-            port,
-            "POST /api/v2/auth/login HTTP/1.0\\r\\nHost: localhost:8080\\r\\n"
-                + "Content-Type: application/x-www-form-urlencoded\\r\\n"
-                + "Content-Length: \(body.utf8.count)\\r\\n\\r\\n\(body)")
-    }
-
-    private func ask(_ port: UInt16, _ request: String) async throws -> String {
-        let script =
-            "exec 3<>/dev/tcp/127.0.0.1/\(port); printf '\(request)' >&3; timeout 60 cat <&3"
-        return try await Program("/bin/bash", ["-c", script]).capture().text
+    /// What the server answers.
+    func logIn(_ name: String, _ password: String) async throws -> String {
+        try await guest.page(
+            "/_matrix/client/v3/login", "-d",
+            #"{"type":"m.login.password","user":"\#(name)","password":"\#(password)"}"#)
     }
 }
