@@ -133,7 +133,9 @@ struct ServiceGuestTests {
                 """)
             let lines = seen.split(whereSeparator: \.isNewline)
             #expect(
-                lines == ["firefox", "active", "active", "active", "browser", "browser", "browser"],
+                lines == [
+                    "firefox", "active", "active", "active", "browser", "browser", "browser",
+                ],
                 "\(seen)")
         }
     }
