@@ -191,6 +191,7 @@ import Testing
         let status = try await rig.control.status()
         #expect(status.state == .running && status.restarts == 1 && status.reason == nil)
         _ = try await rig.control.stop()
+        try await rig.untilGone()
         #expect(rig.exit?.ending == .stopped && rig.exit?.lastLines == nil)
     }
 
