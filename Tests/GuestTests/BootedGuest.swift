@@ -23,7 +23,7 @@ struct BootedGuest: SuiteTrait, TestScoping {
             memory: 384MiB
             ports: ["127.0.0.1:\(port):22"]
             boot: { deadline: 3m }
-            health: { exec: "true", interval: 2s, timeout: 10s, startup: 3m }
+            health: { exec: "true", interval: 2s, timeout: 10s, retries: 30, startup: 3m }
             ssh: { authorizedKeys: ["KEY"] }
             credentials: { made: { secret: made } }
             \(keys)
@@ -56,11 +56,7 @@ struct BootedGuest: SuiteTrait, TestScoping {
     /// A ROOT of its own over the images that all tests share.
     static func make(_ port: UInt16) async throws -> Martlet {
         let martlet = try Martlet()
-        for shared in ["layers", "images", "cache", "tmp"] {
-            try Files.makeFolder("\(imageCache)/\(shared)")
-            try Files.makeFolder(martlet.root)
-            try Files.link("\(imageCache)/\(shared)", at: "\(martlet.root)/\(shared)")
-        }
+        try martlet.shareImages()
         let keygen = try #require(findProgram("ssh-keygen"))
         let key = martlet.folder.path + "/key"
         let made = try await Program(keygen, ["-q", "-t", "ed25519", "-N", "", "-f", key]).capture()

@@ -137,7 +137,7 @@ struct OCIGuestTests {
                 disk: 1GiB
                 vcpu: 2
                 boot: { deadline: 5m }
-                health: { http: "http://:8080/", interval: 2s, timeout: 20s, startup: 8m }
+                health: { http: "http://:8080/", interval: 2s, timeout: 20s, retries: 60, startup: 8m }
                 ssh: { authorizedKeys: ["KEY"] }
             """
         let folder = "/run/credentials/martlet-oci.service"

@@ -39,7 +39,8 @@ struct ServiceGuest: Sendable {
 
     /// Writes the fleet file.
     ///
-    /// Where CPUs are emulated and busy, a service takes longer than a host needs.
+    /// Where CPUs are emulated and busy, a service takes longer than a host needs, and must not be
+    /// started again for that.
     func write() throws {
         try BootedGuest.write(
             """
@@ -50,7 +51,7 @@ struct ServiceGuest: Sendable {
                 disk: 2GiB
                 ports: ["127.0.0.1:\(port):\(forward)"]
                 boot: { deadline: 5m }
-                health: { \(health), interval: 5s, timeout: 20s, startup: 8m }
+                health: { \(health), interval: 5s, timeout: 20s, retries: 60, startup: 8m }
                 ssh: { authorizedKeys: ["KEY"] }
                 \(keys)
             """, for: martlet)

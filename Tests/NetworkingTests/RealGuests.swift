@@ -17,11 +17,7 @@ struct RealGuests: SuiteTrait, TestScoping {
         init(lab: Lab) throws {
             self.lab = lab
             martlet = try Martlet()
-            for shared in ["layers", "images", "cache"] {
-                try Files.makeFolder("\(imageCache)/\(shared)")
-                try Files.makeFolder(martlet.root)
-                try Files.link("\(imageCache)/\(shared)", at: "\(martlet.root)/\(shared)")
-            }
+            try martlet.shareImages()
         }
 
         /// Runs the program in the lab's host.

@@ -60,6 +60,18 @@ package struct Martlet: Sendable {
         memory = try TemporaryFolder(in: "/dev/shm")
     }
 
+    /// Puts the images that all tests share into its ROOT.
+    ///
+    /// With the folder where layers are made: they are moved from there, which no two file systems
+    /// allow.
+    package func shareImages() throws {
+        try Files.makeFolder(root)
+        for shared in ["layers", "images", "cache", "tmp"] {
+            try Files.makeFolder("\(imageCache)/\(shared)")
+            try Files.link("\(imageCache)/\(shared)", at: "\(root)/\(shared)")
+        }
+    }
+
     package var environment: [String] {
         [
             "PATH=\(Martlet.products):/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(folder.path)",
