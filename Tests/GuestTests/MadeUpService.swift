@@ -7,6 +7,8 @@ import Testing
 /// top folder, an updater that has no place in an image, settings and a key by variables, a page.
 struct MadeUpService {
     let server: WebServer
+    /// Stands in what the image leaves out: no earlier run may have fetched the same archive.
+    private let mark = UInt64.random(in: 0...UInt64.max)
 
     init() throws { server = try WebServer() }
 
@@ -20,7 +22,7 @@ struct MadeUpService {
         try Files.makeFolder(top + "/Shelf.Update")
         try Files.write(top + "/Shelf", Self.program, mode: 0o755)
         try Files.write(top + "/version", version + "\n", mode: 0o644)
-        try Files.write(top + "/Shelf.Update/Shelf.Update", "of the updater\n", mode: 0o644)
+        try Files.write(top + "/Shelf.Update/Shelf.Update", "of the updater \(mark)\n", mode: 0o644)
         let pack = """
             cd "$0"; \(script)
             tar --sort=name --mtime=@0 --owner=1001 --group=1001 \(options) -cf - Shelf | gzip -n
