@@ -135,6 +135,12 @@ static int put_tree(int root, const char *path, int tree) {
 }
 
 static int is_link(const struct ml_place *p, char *to, size_t size) {
+    if (p->kind == ML_PLACE_LINK) {
+        size_t length = strlen(p->target);
+        if (length >= size) return 0;
+        memcpy(to, p->target, length + 1);
+        return 1;
+    }
     // /bin is a link where /usr holds everything, and whoever runs /bin/sh must find it so.
     if (p->kind != ML_PLACE_READABLE || !p->optional) return 0;
     ssize_t n = readlink(p->path, to, size - 1);
@@ -233,8 +239,8 @@ static int show_places(const struct ml_sandbox *s, int *step, int *place) {
         char target[4096];
         trees[i] = -1;
         *place = (int)i;
-        if (p->kind == ML_PLACE_HIDDEN || (p->kind == ML_PLACE_DEVICE && !s->uid_map) ||
-            is_link(p, target, sizeof target))
+        if (p->kind == ML_PLACE_HIDDEN || p->kind == ML_PLACE_LINK ||
+            (p->kind == ML_PLACE_DEVICE && !s->uid_map) || is_link(p, target, sizeof target))
             continue;
         trees[i] = open_place(p);
         if (trees[i] < 0 && !(p->optional && (errno == ENOENT || errno == ENOTDIR))) return -1;
@@ -322,7 +328,8 @@ int ml_close_files(const struct ml_sandbox *s, int *place) {
         }
         struct stat info;
         if (fstat(fd, &info) < 0) return -1;
-        uint64_t access = p->kind == ML_PLACE_READABLE ? read : all & ~LANDLOCK_ACCESS_FS_EXECUTE;
+        int writes = p->kind != ML_PLACE_READABLE && p->kind != ML_PLACE_LINK;
+        uint64_t access = !writes ? read : all & ~LANDLOCK_ACCESS_FS_EXECUTE;
         // What only a folder can be asked for is refused for a file.
         if (!S_ISDIR(info.st_mode)) access &= files & ~LANDLOCK_ACCESS_FS_READ_DIR;
         struct landlock_path_beneath_attr beneath = {.allowed_access = access, .parent_fd = fd};
@@ -336,21 +343,44 @@ int ml_close_files(const struct ml_sandbox *s, int *place) {
     return result;
 }
 
-int ml_seal_capabilities(void) {
-    // Whoever has no capability to lose may not set the bits; then no_new_privs says the same.
-    const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED |
-                               SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
-                               SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
-    for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+static const unsigned long sealed_bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
+                                         SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
+                                         SECBIT_NO_CAP_AMBIENT_RAISE |
+                                         SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+
+int ml_seal_capabilities(const struct ml_sandbox *s) {
+    for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+        if (cap == s->capability) continue;
+        // Whoever has no capability to lose may not set the bits; then no_new_privs says the same.
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) return errno == EPERM ? 0 : -1;
-    if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) < 0) return -1;
+    }
+    // Who keeps one has to take it along over the change of user, and is sealed after that.
+    if (s->capability >= 0) return prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
+    if (prctl(PR_SET_SECUREBITS, sealed_bits, 0, 0, 0) < 0) return -1;
     return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 }
 
-int ml_drop_capabilities(void) {
+static int set_capabilities(uint64_t permitted, uint64_t effective, uint64_t inheritable) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2] = {0};
-    return (int)syscall(SYS_capset, &header, none);
+    struct __user_cap_data_struct data[2];
+    for (int i = 0; i < 2; i++)
+        data[i] = (struct __user_cap_data_struct){.permitted = (uint32_t)(permitted >> 32 * i),
+                                                  .effective = (uint32_t)(effective >> 32 * i),
+                                                  .inheritable = (uint32_t)(inheritable >> 32 * i)};
+    return (int)syscall(SYS_capset, &header, data);
+}
+
+int ml_drop_capabilities(const struct ml_sandbox *s) {
+    if (s->capability < 0) return set_capabilities(0, 0, 0);
+    uint64_t one = 1ULL << s->capability, seal = 1ULL << CAP_SETPCAP;
+    // Without privilege there is none to keep.
+    if (set_capabilities(one | seal, one | seal, one) < 0)
+        return errno == EPERM ? set_capabilities(0, 0, 0) : -1;
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, s->capability, 0, 0) < 0)
+        return -1;
+    if (prctl(PR_SET_SECUREBITS, sealed_bits, 0, 0, 0) < 0) return -1;
+    return set_capabilities(one, one, one);
 }
 
 int ml_seal(const struct ml_sandbox *s) {

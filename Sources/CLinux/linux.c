@@ -36,7 +36,7 @@ static void execute(const struct ml_spawn_options *o, pid_t parent, struct repor
     if (s) {
         if (ml_enter_view(s, o->new_network, &failed->step, &failed->place) < 0) return;
         failed->step = ML_STEP_CAPABILITIES;
-        if (ml_seal_capabilities() < 0) return;
+        if (ml_seal_capabilities(s) < 0) return;
         failed->step = ML_STEP_OTHER;
     } else if (o->new_network && unshare(CLONE_NEWNET) < 0) {
         return;
@@ -51,7 +51,7 @@ static void execute(const struct ml_spawn_options *o, pid_t parent, struct repor
     }
     if (s) {
         failed->step = ML_STEP_CAPABILITIES;
-        if (ml_drop_capabilities() < 0 || ml_seal(s) < 0) return;
+        if (ml_drop_capabilities(s) < 0 || ml_seal(s) < 0) return;
         failed->step = ML_STEP_LANDLOCK;
         if (s->landlock && ml_close_files(s, &failed->place) < 0) return;
         failed->step = ML_STEP_OTHER;

@@ -66,6 +66,7 @@ package struct CaddyServer: Sendable {
             return running == nil ? .none : .ended
         }
         try makeFolders()
+        try copyNames()
         let configuration = wanted.configuration
         if running != nil {
             switch asked("GET", "/config/") {
@@ -141,20 +142,24 @@ package struct CaddyServer: Sendable {
                 name: CaddyServer.program, package: CaddyServer.package,
                 purpose: "serves what `publish` names")
         }
-        for folder in [run, lasting] { try checkReach(folder) }
         try Files.remove(folders.adminSocket)
         keepConnections()
         let log = try Descriptor.open(output, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o640)
-        let words = [caddy] + arguments
-        var program = Launcher.program(words, user: user, capability: "net_bind_service")
-        program.environment = [
-            "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(storage)", "XDG_DATA_HOME=\(storage)",
-            "XDG_CONFIG_HOME=\(storage)",
-        ]
-        program.descriptors = [1: log.raw, 2: log.raw]
-        program.newSession = true
-        program = program.inScope("martlet-proxy-\(name)", of: "Reverse proxy of microVMs")
-        let child = try program.spawn()
+        let child: Child
+        do throws(SystemError) {
+            var program = try launcher.program([caddy] + arguments)
+            program.environment = [
+                "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(storage)",
+                "XDG_DATA_HOME=\(storage)", "XDG_CONFIG_HOME=\(storage)",
+            ]
+            program.descriptors = [1: log.raw, 2: log.raw]
+            child = try program.spawnWithWalls()
+            try child.move(
+                toScope: "martlet-proxy-\(name)", of: "Reverse proxy of microVMs")
+        } catch {
+            let step = error.step.map { "cannot \($0.text): \(error.reason)" }
+            throw PublishError.notStarted(reason: step ?? "\(error)")
+        }
         let patience = Clock.monotonic() + 20_000_000_000
         while true {
             if case .success(let reply) = asked("GET", "/config/"), reply.status == 200 { break }
@@ -170,6 +175,36 @@ package struct CaddyServer: Sendable {
     }
 
     private var arguments: [String] { ["run", "--config", file] }
+
+    /// What it sees of this host: its configuration, its certificates, and what names mean.
+    private var launcher: Launcher {
+        var launcher = Launcher(
+            user: user, capability: Launcher.lowPorts,
+            places: [
+                .init(run, .readable), .init(certificates, .readable),
+                .init(adminFolder, .writable), .init(storage, .writable), .init(logs, .writable),
+            ]
+                + CaddyServer.names.map {
+                    .init("/etc/\($0)", .link(to: "\(run)/\($0)"), isOptional: true)
+                },
+            hidden: [Files.parent(lasting), Files.parent(run)], stage: run)
+        // How many connections may wait to be accepted: without it a burst is turned away.
+        launcher.seesSettings = true
+        return launcher
+    }
+
+    /// Files of /etc that it has copies of: it runs for months, and those are replaced meanwhile.
+    private static let names = ["hosts", "resolv.conf"]
+
+    private func copyNames() throws(SystemError) {
+        for name in CaddyServer.names {
+            let now = (try? Files.read("/etc/\(name)", limit: 1 << 20)) ?? []
+            let copy = "\(run)/\(name)"
+            if (try? Files.read(copy, limit: 1 << 20)) != now {
+                try Files.write(copy, now, mode: 0o644)
+            }
+        }
+    }
 
     private var lastWords: String {
         let said = (try? Files.readText(output)) ?? ""
@@ -212,22 +247,6 @@ package struct CaddyServer: Sendable {
             return process
         }
         return nil
-    }
-
-    /// Refuses a folder that its user cannot pass; Caddy would say less.
-    private func checkReach(_ folder: String) throws {
-        guard let user else { return }
-        var path = folder
-        while true {
-            let status = try Files.status(path)
-            guard status.mode & (status.owner == user ? 0o100 : 0o001) != 0 else {
-                throw PublishError.notStarted(
-                    reason: "it runs as a user of its own (\(user)), who cannot pass the folder "
-                        + "\(path): 'chmod o+x \(path)'")
-            }
-            if path == "/" { return }
-            path = Files.parent(path)
-        }
     }
 
     // MARK: - Ports

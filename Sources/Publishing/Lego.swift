@@ -106,17 +106,44 @@ package struct Lego: Sendable {
         "vultr": "VULTR_API_KEY",
     ]
 
+    /// The files of this host that a secret names: those of keys (`..._FILE`), and the program of the
+    /// provider `exec`.
+    static func files(in variables: [String]) -> [String] {
+        variables.compactMap { line in
+            let parts = line.split(separator: "=", maxSplits: 1)
+            guard parts.count == 2, parts[0] == "EXEC_PATH" || parts[0].hasSuffix("_FILE"),
+                parts[1].hasPrefix("/")
+            else { return nil }
+            return String(parts[1])
+        }
+    }
+
+    /// What it sees of this host: what is its own, and what the secret names.
+    private func launcher(_ user: UInt32?, _ variables: [String]) -> Launcher {
+        // What is not there is for lego to say. None is optional: a link would be one in its view, too,
+        // and lead nowhere.
+        let readable = ([authority].compactMap { $0 } + ["/etc/hosts"] + Lego.files(in: variables))
+            .filter { Files.exists($0) && !Files.isFolder($0) }
+            .map { Sandbox.Place($0, .readable) }
+        return Launcher(
+            user: user,
+            places: Sandbox.resolver() + readable + [Sandbox.Place(folder, .writable)],
+            hidden: [], stage: folder)
+    }
+
     /// Gets the certificate; `user` is whom lego runs as, nil for whoever runs martlet.
     package func run(secret: [UInt8], user: UInt32?) async throws {
         guard let path = findProgram(Lego.program) else { throw LegoError.missing }
-        var program = Launcher.program(try words(path), user: user)
+        let variables = try variables(secret)
+        var program = try launcher(user, variables).program(try words(path))
         program.environment =
             ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(folder)"]
-            + (authority.map { ["LEGO_CA_CERTIFICATES=\($0)"] } ?? []) + (try variables(secret))
-        program.newSession = true
+            + (authority.map { ["LEGO_CA_CERTIFICATES=\($0)"] } ?? []) + variables
         let prepared = program
         let output = try await withThrowingTaskGroup(of: Output?.self) { group in
-            group.addTask { try await prepared.capture(limit: 1 << 20) }
+            group.addTask {
+                try await prepared.withWalls { try await $0.capture(limit: 1 << 20) }
+            }
             group.addTask {
                 try await Task.sleep(for: .seconds(900))
                 return nil

@@ -87,6 +87,37 @@ struct PublishTests {
         #expect(facts.contains("Uid:\t\(Derived.proxy)\t\(Derived.proxy)"))
         #expect(facts.contains("CapEff:\t0000000000000400\nCapBnd:\t0000000000000400"))
         #expect(facts.contains("NoNewPrivs:\t1") && facts.contains("Groups:\t \n"))
+        #expect(facts.contains("CapAmb:\t0000000000000400") && facts.contains("Seccomp:\t2"))
+        // Of the host's files it sees its own.
+        func sees(_ path: String) -> Bool { Files.exists("/proc/\(first)/root\(path)") }
+        let run = host.world.layout.run
+        for path in [
+            "/root", "/home", "/boot", "/sys", "/etc/passwd", "/etc/ssl/private",
+            host.world.folder + "/page.py", host.world.layout.root + "/images",
+            host.publishing + "/fleets", run + "/web",
+        ] {
+            #expect(!sees(path), "\(path)")
+        }
+        for path in [
+            "/usr/bin/caddy", "/etc/ssl/certs", run + "/.publishing/caddy.json",
+            host.publishing + "/storage", "/proc/sys/net/core/somaxconn",
+        ] {
+            #expect(sees(path), "\(path)")
+        }
+        #expect(
+            try Files.readLink("/proc/\(first)/root/etc/resolv.conf")
+                == run + "/.publishing/resolv.conf")
+        #expect(
+            try Files.readText(run + "/.publishing/hosts") == Files.readText(host.host.hostsFile))
+        let mounts = try Files.readText("/proc/\(first)/mounts").split(separator: "\n")
+        let writable = mounts.filter { $0.split(separator: " ")[3].hasPrefix("rw") }
+            .map { String($0.split(separator: " ")[1]) }.sorted()
+        #expect(
+            writable
+                == [
+                    "/proc", run + "/.publishing/admin", host.publishing + "/logs",
+                    host.publishing + "/storage",
+                ].sorted(), "\(writable)")
         let admin = host.world.layout.run + "/.publishing/admin"
         #expect(try Files.status(admin).mode == 0o700)
         #expect(try Files.status(admin + "/admin.sock").mode & 0o077 == 0)

@@ -37,6 +37,15 @@ struct LegoTests {
         #expect(try lego(provider).variables(Array(secret.utf8)) == expected)
     }
 
+    @Test("it sees the files that its secret names, and no folder of theirs")
+    func files() {
+        let variables = [
+            "EXEC_PATH=/h/hook", "GCE_SERVICE_ACCOUNT_FILE=/h/key=1", "A_FILE=relative", "B=/h/no",
+            "C_FILE=",
+        ]
+        #expect(Lego.files(in: variables) == ["/h/hook", "/h/key=1"])
+    }
+
     @Test("what is no secret for a provider is refused")
     func refusals() {
         #expect(throws: LegoError.unknownVariable(provider: "ovh")) {

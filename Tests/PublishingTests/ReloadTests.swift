@@ -96,6 +96,37 @@ struct ReloadTests {
         return try Files.readText(folder + "/said")
     }
 
+    @Test("a log that is full is compressed, and a fresh one begun, behind the filter")
+    func fullLog() async throws {
+        var template = Array("/tmp/martlet-log-XXXXXX".utf8CString)
+        let folder = try #require(mkdtemp(&template).map { String(cString: $0) })
+        defer { try? Files.remove(folder) }
+        try Files.setMode(folder, 0o755)
+        let server = CaddyServer(
+            lasting: folder + "/root", run: folder + "/run", user: Derived.proxy, name: "test")
+        try server.makeFolders()
+        let log = server.logs + "/caddy.log"
+        try Files.write(log, String(repeating: "x", count: 5 << 20), mode: 0o600)
+        try Files.setOwner(log, user: Derived.proxy, group: Derived.proxy)
+        try await inNewNetwork {
+            defer { _ = try? server.apply(Self.caddy([], server)) }
+            #expect(try server.apply(Self.caddy([1], server)) == .started)
+            var found: [String] = []
+            // It compresses when it likes, and takes the plain one away after that.
+            for _ in 0..<400 {
+                found = try Files.list(server.logs).sorted()
+                if found.count == 2, found.allSatisfy({ $0 == "caddy.log" || $0.hasSuffix(".gz") })
+                {
+                    break
+                }
+                usleep(50_000)
+            }
+            #expect(found.count == 2 && found.first?.hasSuffix(".log.gz") == true, "\(found)")
+            #expect(try Files.status(log).owner == Derived.proxy)
+            #expect(try Files.readText(log).contains("\"level\":\"info\""))
+        }
+    }
+
     /// `www.lan`, and further sites by number.
     private static func caddy(_ numbers: [Int], _ server: CaddyServer) -> Caddy {
         let upstream = Upstream(IPv4(0x7F00_0001), 8080)

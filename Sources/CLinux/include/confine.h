@@ -13,12 +13,14 @@ enum {
     ML_PLACE_WRITABLE,
     ML_PLACE_DEVICE,
     ML_PLACE_HIDDEN, // an empty folder, where another place shows one
+    ML_PLACE_LINK,   // a symbolic link; under Landlock, what the host has there
 };
 
 struct ml_place {
     const char *path; // absolute
     int kind;
     int optional; // may be missing; a link of the host stays a link
+    const char *target; // of a link
 };
 
 struct ml_sandbox {
@@ -31,6 +33,7 @@ struct ml_sandbox {
     const char *uid_map;       // NULL: no user namespace of its own; then /proc is the host's
     const char *gid_map;
     int own_ipc, own_hostname, own_keyring;
+    int capability;            // the one that the program gets, or -1
     uint32_t device_owner;     // of nodes that are not everybody's; UINT32_MAX: as on the host
     const void *filter;        // of seccomp
     size_t filter_size;        // bytes
@@ -60,8 +63,8 @@ const char *ml_step_name(int step);
 // For the child alone, in this order; each returns 0, or -1 and errno.
 int ml_join_cgroups(const struct ml_sandbox *s);
 int ml_enter_view(const struct ml_sandbox *s, int new_network, int *step, int *place);
-int ml_seal_capabilities(void);
-int ml_drop_capabilities(void);
+int ml_seal_capabilities(const struct ml_sandbox *s);
+int ml_drop_capabilities(const struct ml_sandbox *s);
 int ml_close_files(const struct ml_sandbox *s, int *place);
 int ml_seal(const struct ml_sandbox *s);
 int ml_filter(const struct ml_sandbox *s);

@@ -26,11 +26,10 @@ extension Engine {
         for path in hypervisor + beside + ownLibraries() where !libraries.contains(path) {
             libraries.append(path)
         }
-        let resolver = (try? Files.realPath("/etc/resolv.conf")).map(Files.parent)
         return ProcessView.Host(
             own: alsoReal(layout.root) + alsoReal(layout.run), program: try Self.executable(),
             libraries: libraries,
-            resolver: ["/etc/resolv.conf"] + (resolver.map { $0 == "/etc" ? [] : [$0] } ?? []))
+            resolver: Sandbox.resolver().map(\.path))
     }
 
     /// Where martlet's executable is.
@@ -136,28 +135,4 @@ extension Engine {
 extension ProcessView.Setting {
     /// Who holds what the launcher cannot.
     static let holder = "only a unit of the host's systemd"
-}
-
-extension Sandbox {
-    /// What remains for somebody without privilege when a step is forbidden to him; nil: nothing.
-    fileprivate func withLess(than step: Step, _ error: SystemError) -> Sandbox? {
-        var less = self
-        less.ownUser = false
-        less.ownIPC = false
-        less.ownHostName = false
-        switch root {
-        case .own where step.isRoot && (error.isPermission || error.isNoSpace || error.isUnknown):
-            less.root = .landlock
-            less.places.append(Place("/proc", .readable))
-        case .landlock where step.isLandlock:
-            less.root = .host
-        default: return nil
-        }
-        return less
-    }
-}
-
-extension SystemError {
-    /// The kernel was built without it, or it is switched off.
-    fileprivate var isUnknown: Bool { [ENOSYS, EOPNOTSUPP, EUSERS].contains(code) }
 }

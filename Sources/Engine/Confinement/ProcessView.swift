@@ -75,12 +75,7 @@ package struct ProcessView: Codable, Sendable, Equatable {
 // MARK: - Of a VM
 
 extension ProcessView {
-    /// The folders of programs and libraries; what is a link on the host is one in the view.
-    package static let system =
-        [Place("/usr")]
-        + ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin"].map {
-            Place($0, isOptional: true)
-        } + ["/etc/alternatives", "/etc/ld.so.cache"].map { Place($0, isOptional: true) }
+    package static let system = Sandbox.system.map { Place($0.path, isOptional: $0.isOptional) }
 
     /// What lies outside the folders of the system, and what of this host's layout counts.
     package struct Host: Sendable, Equatable {
@@ -120,9 +115,8 @@ extension ProcessView {
             Place($0)
         }
         devices =
-            ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"].map {
-                Place($0)
-            } + (spec.launch.accelerator == .kvm ? [Place("/dev/kvm")] : [])
+            Sandbox.devices.map { Place($0.path) }
+            + (spec.launch.accelerator == .kvm ? [Place("/dev/kvm")] : [])
         settings = ProcessView.standard(
             hasNetwork: hasNetwork,
             denyWriteExecute: spec.launch.accelerator == .kvm || spec.launch.splitTranslation)

@@ -9,8 +9,10 @@ import Glibc
 /// program is not started.
 package struct Sandbox: Sendable, Equatable {
     package struct Place: Sendable, Equatable {
-        package enum Kind: Sendable {
+        package enum Kind: Sendable, Equatable {
             case readable, writable, device
+            /// A symbolic link to this; where Landlock closes files, what the host has there.
+            case link(to: String)
             /// A folder that is empty but for the places in it, where another place shows it.
             case hidden
         }
@@ -51,6 +53,10 @@ package struct Sandbox: Sendable, Equatable {
     /// The user to whom its device nodes belong, but for those that are everybody's; nil: as on the
     /// host.
     package var deviceOwner: UInt32?
+    /// The one capability that the program gets, by its number in linux/capability.h; nil for none.
+    ///
+    /// Who has no privilege cannot give it, and then it is not there.
+    package var capability: Int32?
     /// Of seccomp, as `SystemCallFilter.program` makes it; empty for none.
     package var filter: [UInt8] = []
     /// Open files `cgroup.procs` that it joins.
@@ -84,15 +90,20 @@ package struct Sandbox: Sendable, Equatable {
         let ordered = orderedPlaces
         let paths: [UnsafeMutablePointer<CChar>?] = ordered.map { strdup($0.path) }
         let over: String = if case .own(let stage) = root { stage } else { "/" }
+        let targets: [UnsafeMutablePointer<CChar>?] = ordered.map { place in
+            if case .link(let target) = place.kind { strdup(target) } else { nil }
+        }
         let user = geteuid()
         let group = getegid()
         let words = ["\(user) \(user) 1", "\(group) \(group) 1", hiddenProcesses, over]
         let texts: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
-        defer { for pointer in paths + texts { free(pointer) } }
-        let places = zip(ordered, paths).map { place, path in
+        defer { for pointer in paths + targets + texts { free(pointer) } }
+        let places = ordered.indices.map { index in
             ml_place(
-                path: path, kind: Int32(place.kind.raw), optional: place.isOptional ? 1 : 0)
+                path: paths[index], kind: Int32(ordered[index].kind.raw),
+                optional: ordered[index].isOptional ? 1 : 0, target: targets[index])
         }
+        raw.capability = capability ?? -1
         raw.landlock = root == .landlock ? 1 : 0
         raw.uid_map = ownUser ? UnsafePointer(texts[0]) : nil
         raw.gid_map = ownUser ? UnsafePointer(texts[1]) : nil
@@ -139,6 +150,7 @@ extension Sandbox.Place.Kind {
         case .writable: Int(ML_PLACE_WRITABLE)
         case .device: Int(ML_PLACE_DEVICE)
         case .hidden: Int(ML_PLACE_HIDDEN)
+        case .link: Int(ML_PLACE_LINK)
         }
     }
     fileprivate var order: Int { self == .hidden ? 0 : 1 }
