@@ -88,11 +88,10 @@ extension Lab {
         try await sh(
             name,
             """
-            for try in $(seq 600); do
+            for try in $(seq 100); do
                 ip -o link | grep LOWER_UP | grep -q 'state DOWN' || exit 0
                 sleep 0.05
             done
-            ip link >&2; exit 1
             """)
     }
 

@@ -33,7 +33,6 @@ struct LabTests {
                 link set vm2-0 master br-vm up
 
                 """)
-            for name in ["host", "vm1", "vm2"] { try await lab.linksSettle(in: name) }
             try await lab.sysctl(
                 "host", [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])
             try await body(lab, one, two)

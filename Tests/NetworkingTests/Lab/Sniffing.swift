@@ -73,6 +73,7 @@ extension Lab {
     /// A marker is a `Frame`'s, or any other text of printable characters.
     func sniff(at place: Place, for markers: [String]) async throws -> Sniffer {
         let agent = try agent(place.name)
+        try await linksSettle(in: place.name)
         let answer = try await agent.request(
             "sniff",
             [
@@ -85,6 +86,7 @@ extension Lab {
 
     /// Sends frames as they are, in their order.
     func send(from place: Place, _ frames: [Frame]) async throws {
+        for name in Set([place.name, "host"]) { try await linksSettle(in: name) }
         _ = try await agent(place.name).request(
             "send",
             [
